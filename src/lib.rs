@@ -1,0 +1,18 @@
+//! picored: a distributed server redundancy manager.
+//!
+//! Every instance checks the applications of its own machine, the instances watch each other by
+//! gossip (memberlist's protocol: SWIM with Lifeguard), and handlers, the operator's own scripts,
+//! make the outside (DNS records, usually) match the servers that are up.
+//!
+//! Everything the program decides is one state machine without I/O, [`agent::Agent`]; [`driver`]
+//! moves bytes between it and the operating system, and the simulator in `tests/sim` is another
+//! driver. The core owns the deadlines, the driver owns the descriptors.
+//!
+//! The modules below are in layers, lowest first: a module may use those above its own line,
+//! never those below. `tests/tidy.rs` keeps it so.
+#![forbid(unsafe_code)]
+
+// layer 1: what everybody may use
+pub mod limits;
+pub mod rng;
+pub mod time;
