@@ -16,3 +16,5 @@
 pub mod limits;
 pub mod rng;
 pub mod time;
+// layer 2: bytes and messages, no state, no clock
+pub mod wire;
