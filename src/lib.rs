@@ -18,3 +18,5 @@ pub mod rng;
 pub mod time;
 // layer 2: bytes and messages, no state, no clock
 pub mod wire;
+// layer 3: who is in the cluster; how the local applications are. They do not know each other.
+pub mod check;
