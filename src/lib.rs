@@ -20,3 +20,4 @@ pub mod time;
 pub mod wire;
 // layer 3: who is in the cluster; how the local applications are. They do not know each other.
 pub mod check;
+pub mod membership;

@@ -1,0 +1,375 @@
+//! Who still answers: pings, indirect pings, TCP pings (SWIM, sections 3.1 and 4.1; Lifeguard, LHA-Probe;
+//! P 7.4), and relaying other members' pings.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::member::{AddrBytes, State};
+use super::transmit::Outgoing;
+use super::{Event, Member, Membership, Timer};
+use crate::limits;
+use crate::time::Instant;
+use crate::wire::{Alive, Claim, IndirectPing, Ping, Source};
+
+/// From this PMax on a member answers TCP pings, and from the other one on it sends nacks (P 3.9).
+const TCP_PING_FROM: u8 = 3;
+const NACK_FROM: u8 = 4;
+/// Members asked out of turn at once.
+const ENQUIRIES_MAX: usize = 8;
+/// Pings that a member must leave unanswered before another address gets its name.
+const CHALLENGE_PINGS: u32 = 3;
+/// A failed member is not asked more often than this because somebody claims that it is alive.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// The probe that is under way.
+#[derive(Debug)]
+pub(super) struct Probe {
+    node: Box<str>,
+    addr: SocketAddr,
+    /// As it was when the probe began: that is what would be suspected.
+    incarnation: u32,
+    seq: u32,
+    ends: Instant,
+    /// The ping could not leave this machine: whatever comes of it accuses nobody.
+    send_failed: bool,
+    nacks_wanted: u32,
+    nacks: u32,
+    tcp_answered: bool,
+}
+
+impl Probe {
+    pub fn note_send_error(&mut self, to: SocketAddr) {
+        self.send_failed |= to == self.addr;
+    }
+}
+
+/// A ping that we sent for somebody else.
+#[derive(Debug)]
+pub(super) struct Relay {
+    seq: u32,
+    requester: SocketAddr,
+    requester_seq: u32,
+    nack: bool,
+    pub deadline: Instant,
+}
+
+/// A member that was asked out of turn whether it is there.
+#[derive(Debug)]
+pub(super) struct Enquiry {
+    pub node: Box<str>,
+    addr: SocketAddr,
+    seq: u32,
+    pub deadline: Instant,
+    purpose: Purpose,
+}
+
+impl Enquiry {
+    pub fn is_about(&self, addr: SocketAddr) -> bool {
+        self.addr == addr
+    }
+}
+
+#[derive(Debug)]
+enum Purpose {
+    /// It is failed; is it back?
+    Revival,
+    /// Another address claims its name. Silence gives the name away.
+    Challenge { pings_left: u32, claim: Box<OwnedAlive> },
+}
+
+/// An alive message that is kept until its claim is decided.
+#[derive(Debug)]
+struct OwnedAlive {
+    addr: AddrBytes,
+    port: u16,
+    incarnation: u32,
+    meta: Box<[u8]>,
+    vsn: Box<[u8]>,
+}
+
+impl Membership {
+    /// The next member in the order is pinged. One probe at a time: while one still runs (its interval was
+    /// scaled), the round is skipped.
+    pub(super) fn probe_next(&mut self, now: Instant) {
+        let interval = self.config.timing.probe_interval;
+        self.set_timer(Timer::Probe, now + interval);
+        self.ask_a_failed_one(now);
+        if self.probe.is_some() {
+            return;
+        }
+        let me = self.config.node.clone();
+        let wanted = |m: &Member| m.state.is_running() && m.name != me;
+        let (at, wrapped) = self.table.next_to_probe(&mut self.rng, wanted);
+        if let Some(member) = at.map(|at| &self.table.members()[at]) {
+            let (node, addr, incarnation) = (member.name.clone(), member.addr, member.incarnation);
+            let suspect = (member.state == State::Suspect).then_some(incarnation);
+            let seq = self.next_seq();
+            let ends = now + self.awareness.scale(interval);
+            let (nacks_wanted, nacks) = (0, 0);
+            self.send(Outgoing::Ping { to: addr, node: node.clone(), seq, suspect });
+            let (send_failed, tcp_answered) = (false, false);
+            self.probe = Some(Probe {
+                node,
+                addr,
+                incarnation,
+                seq,
+                ends,
+                send_failed,
+                nacks_wanted,
+                nacks,
+                tcp_answered,
+            });
+            self.set_timer(Timer::ProbeTimeout, now + self.config.timing.probe_timeout);
+            self.set_timer(Timer::ProbeEnd, ends);
+        }
+        if wrapped {
+            self.forget_old(now);
+        }
+    }
+
+    /// No answer in time: ask through others, and over TCP.
+    pub(super) fn probe_timed_out(&mut self, now: Instant) {
+        let Some(probe) = &self.probe else { return };
+        let (node, seq, ends, to) = (probe.node.clone(), probe.seq, probe.ends, probe.addr);
+        let Some(target) = self.table.get(&node) else { return self.abandon_probe() };
+        let (target_addr, port, speaks_tcp) =
+            (target.addr_bytes(), target.addr.port(), target.vsn[1] >= TCP_PING_FROM);
+        let me = &self.config.node;
+        let relays = self.table.pick(&mut self.rng, self.config.timing.indirect_checks, |m| {
+            m.state == State::Alive && m.name != *me && m.name != node
+        });
+        let relays: Vec<(SocketAddr, bool)> =
+            relays.iter().map(|m| (m.addr, m.vsn[1] >= NACK_FROM)).collect();
+        for &(to, nack) in &relays {
+            let node = node.clone();
+            self.send(Outgoing::IndirectPing { to, node, target: target_addr, port, seq, nack });
+        }
+        if speaks_tcp {
+            self.tcp_ping(now, to, &node, seq, ends);
+        }
+        if let Some(probe) = &mut self.probe {
+            probe.nacks_wanted = relays.iter().filter(|(_, nack)| *nack).count() as u32;
+        }
+    }
+
+    /// The interval is over without an ack by UDP, direct or relayed.
+    pub(super) fn probe_ended(&mut self, now: Instant) {
+        let Some(probe) = self.probe.take() else { return };
+        self.timers[Timer::ProbeTimeout as usize] = None;
+        if probe.tcp_answered {
+            self.awareness.apply(-1);
+            self.note_udp(&probe.node, true);
+            return;
+        }
+        if probe.send_failed {
+            return;
+        }
+        let missing = probe.nacks_wanted as i32 - probe.nacks as i32;
+        self.awareness.apply(if probe.nacks_wanted == 0 { 1 } else { missing.max(0) });
+        let from = self.config.node.clone();
+        self.handle_suspect(now, &Claim { node: &probe.node, from: &from, incarnation: probe.incarnation });
+    }
+
+    /// Forgets the probe under way; it proves nothing.
+    pub(super) fn abandon_probe(&mut self) {
+        self.probe = None;
+        self.timers[Timer::ProbeTimeout as usize] = None;
+        self.timers[Timer::ProbeEnd as usize] = None;
+    }
+
+    /// A TCP ping was answered.
+    pub(super) fn tcp_ping_answered(&mut self, seq: u32) {
+        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) {
+            probe.tcp_answered = true;
+        }
+    }
+
+    /// Somebody asks whether we are there. Members need not be known to be answered.
+    pub(super) fn handle_ping(&mut self, now: Instant, from: SocketAddr, ping: &Ping<'_>) {
+        if ping.node.is_empty() || *ping.node == *self.config.node {
+            let to = self.reply_address(from, &ping.source);
+            self.send(Outgoing::Ack { to, seq: ping.seq });
+            self.ask_who_knows_me(now, from, ping);
+        }
+    }
+
+    /// Who knows nobody and is pinged was restarted before the others noticed: they have no news for it, and if it
+    /// is the join target of all the others it has none itself. An exchange, with the source of the packet only,
+    /// brings everybody back.
+    fn ask_who_knows_me(&mut self, now: Instant, from: SocketAddr, ping: &Ping<'_>) {
+        let lately = self.asked_stranger_at.is_some_and(|at| now.since(at) < ASK_AGAIN);
+        if lately || self.table.members().len() > 1 || *ping.source.node == *self.config.node {
+            return;
+        }
+        self.asked_stranger_at = Some(now);
+        let port = if ping.source.port == 0 { from.port() } else { ping.source.port };
+        self.sync_with(now, SocketAddr::new(from.ip(), port));
+    }
+
+    /// Somebody asks us to ping another member for it.
+    pub(super) fn handle_indirect_ping(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        request: &IndirectPing<'_>,
+    ) {
+        let port = if request.port == 0 { self.config.advertise.port() } else { request.port };
+        let target = AddrBytes::parse(request.target).map(|addr| SocketAddr::new(addr.ip(), port));
+        // Only to members: else anybody could have us send packets anywhere (P 9).
+        let known = |to: &SocketAddr| self.table.members().iter().any(|m| m.addr == *to);
+        let Some(to) = target.filter(known).filter(|_| self.relays.len() < limits::RELAYS_MAX) else {
+            self.counters.refused += 1;
+            return;
+        };
+        let seq = self.next_seq();
+        let requester = self.reply_address(from, &request.source);
+        let deadline = now + self.config.timing.probe_timeout;
+        self.relays.push(Relay { seq, requester, requester_seq: request.seq, nack: request.nack, deadline });
+        self.send(Outgoing::Ping { to, node: request.node.into(), seq, suspect: None });
+    }
+
+    /// An answer to a probe, to a relayed ping, or to an enquiry; else it came too late. Acks are not checked for
+    /// their source (P 7.4), which is why our numbers start at a random one.
+    pub(super) fn handle_ack(&mut self, now: Instant, from: SocketAddr, seq: u32) {
+        if let Some(probe) = self.probe.take_if(|probe| probe.seq == seq) {
+            self.abandon_probe();
+            self.awareness.apply(-1);
+            if from == probe.addr {
+                self.note_udp(&probe.node, false);
+            }
+        } else if let Some(at) = self.relays.iter().position(|relay| relay.seq == seq) {
+            let relay = self.relays.swap_remove(at);
+            self.send(Outgoing::Ack { to: relay.requester, seq: relay.requester_seq });
+        } else if let Some(at) = self.enquiries.iter().position(|enquiry| enquiry.seq == seq) {
+            let enquiry = self.enquiries.swap_remove(at);
+            if let Purpose::Revival = enquiry.purpose {
+                // It runs, and does not know what we think of it: the exchange makes it refute.
+                self.sync_with(now, enquiry.addr);
+            }
+        }
+    }
+
+    /// A relay is well, but the target did not answer it.
+    pub(super) fn handle_nack(&mut self, seq: u32) {
+        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) {
+            probe.nacks = (probe.nacks + 1).min(probe.nacks_wanted);
+        }
+    }
+
+    /// Relayed pings that were not answered: say so, if wanted.
+    pub(super) fn expire_relays(&mut self, now: Instant) {
+        while let Some(at) = self.relays.iter().position(|relay| relay.deadline <= now) {
+            let relay = self.relays.swap_remove(at);
+            if relay.nack {
+                self.send(Outgoing::Nack { to: relay.requester, seq: relay.requester_seq });
+            }
+        }
+    }
+
+    /// Asks a failed member, because somebody says that it is alive.
+    pub(super) fn ask_whether_back(&mut self, now: Instant, node: &str) {
+        let Some(member) = self.table.get_mut(node) else { return };
+        if member.asked_at.is_some_and(|at| now.since(at) < ASK_AGAIN) {
+            return;
+        }
+        member.asked_at = Some(now);
+        let (node, addr) = (member.name.clone(), member.addr);
+        self.enquire(now, node, addr, Purpose::Revival);
+    }
+
+    /// One of the failed members, the one that was not asked for the longest, is asked in each round.
+    fn ask_a_failed_one(&mut self, now: Instant) {
+        let failed = self.table.members().iter().filter(|m| m.state == State::Dead);
+        let longest_ago = failed.min_by_key(|m| m.asked_at).map(|m| m.name.clone());
+        if let Some(member) = longest_ago.and_then(|node| self.table.get_mut(&node)) {
+            member.asked_at = Some(now);
+            let (node, addr) = (member.name.clone(), member.addr);
+            self.enquire(now, node, addr, Purpose::Revival);
+        }
+    }
+
+    /// Another address claims the name of a running member: is the old one still there?
+    pub(super) fn challenge(&mut self, now: Instant, alive: &Alive<'_>) {
+        let Some(member) = self.table.get(alive.node) else { return };
+        let (node, addr) = (member.name.clone(), member.addr);
+        if self.enquiries.iter().any(|enquiry| enquiry.node == node) {
+            return;
+        }
+        let Some(claimed) = AddrBytes::parse(alive.addr) else { return };
+        let claim = Box::new(OwnedAlive {
+            addr: claimed,
+            port: alive.port,
+            incarnation: alive.incarnation,
+            meta: alive.meta.into(),
+            vsn: alive.vsn.into(),
+        });
+        self.enquire(now, node, addr, Purpose::Challenge { pings_left: CHALLENGE_PINGS - 1, claim });
+    }
+
+    fn enquire(&mut self, now: Instant, node: Box<str>, addr: SocketAddr, purpose: Purpose) {
+        if self.enquiries.len() >= ENQUIRIES_MAX || self.enquiries.iter().any(|enquiry| enquiry.node == node)
+        {
+            return;
+        }
+        let seq = self.next_seq();
+        let deadline = now + self.config.timing.probe_timeout;
+        self.send(Outgoing::Ping { to: addr, node: node.clone(), seq, suspect: None });
+        self.enquiries.push(Enquiry { node, addr, seq, deadline, purpose });
+    }
+
+    /// Enquiries that nobody answered.
+    pub(super) fn expire_enquiries(&mut self, now: Instant) {
+        while let Some(at) = self.enquiries.iter().position(|enquiry| enquiry.deadline <= now) {
+            let Enquiry { node, addr, purpose, .. } = self.enquiries.swap_remove(at);
+            match purpose {
+                Purpose::Revival => {}
+                Purpose::Challenge { pings_left: 0, claim } => self.give_name_away(now, &node, addr, &claim),
+                Purpose::Challenge { pings_left, claim } => {
+                    self.enquire(now, node, addr, Purpose::Challenge { pings_left: pings_left - 1, claim });
+                }
+            }
+        }
+    }
+
+    /// The old address was silent: the claim is taken as if the member had been failed before.
+    fn give_name_away(&mut self, now: Instant, node: &str, silent: SocketAddr, claim: &OwnedAlive) {
+        let Some(member) = self.table.get_mut(node).filter(|m| m.addr == silent && m.state.is_running())
+        else {
+            return;
+        };
+        let incarnation = member.incarnation;
+        let from = self.config.node.clone();
+        self.handle_dead(now, &Claim { node, from: &from, incarnation });
+        self.handle_alive(
+            now,
+            &Alive {
+                node,
+                addr: claim.addr.as_slice(),
+                port: claim.port,
+                incarnation: claim.incarnation,
+                meta: &claim.meta,
+                vsn: &claim.vsn,
+            },
+        );
+    }
+
+    /// Where an answer goes: to the address that the sender names if that is a member's, else to where the
+    /// packet came from, so that nobody can have our answers sent to a third party (P 9).
+    fn reply_address(&self, from: SocketAddr, source: &Source<'_>) -> SocketAddr {
+        let named = AddrBytes::parse(source.addr)
+            .filter(|_| source.port != 0)
+            .map(|addr| SocketAddr::new(addr.ip(), source.port));
+        match named {
+            Some(named) if self.table.get(source.node).is_some_and(|m| m.addr == named) => named,
+            _ => from,
+        }
+    }
+
+    fn note_udp(&mut self, node: &str, blocked: bool) {
+        let Some(member) = self.table.get_mut(node) else { return };
+        if blocked && !member.udp_blocked {
+            self.events.push_back(Event::UdpBlocked { node: node.into() });
+        }
+        member.udp_blocked = blocked;
+    }
+}

@@ -1,0 +1,305 @@
+//! Which news beat which: alive, suspect, dead, and what follows (SWIM, section 4.2; P 7.5).
+
+use core::net::{IpAddr, SocketAddr};
+
+use super::member::AddrBytes;
+use super::suspicion::Suspicion;
+use super::{Event, Member, Membership, State};
+use crate::limits;
+use crate::time::Instant;
+use crate::wire::{self, Alive, Claim, Message, serf};
+
+impl Membership {
+    /// alive(a): a member says that it is there, with an incarnation that only itself may raise.
+    pub(super) fn handle_alive(&mut self, now: Instant, alive: &Alive<'_>) {
+        let Some((addr, port)) = self.check_alive(alive) else { return };
+        let about_me = *alive.node == *self.config.node;
+        if about_me && self.leaving.is_some() {
+            return;
+        }
+        let Some(known) = self.table.get(alive.node) else {
+            self.add(now, alive, &addr, port);
+            return;
+        };
+        let mut takeover = false;
+        if !known.has_address(&addr, port) {
+            takeover = self.may_take_over(now, known);
+            if !takeover {
+                self.conflict(now, alive, SocketAddr::new(addr.ip(), port));
+                return;
+            }
+        }
+        if about_me {
+            self.alive_about_me(now, alive);
+        } else if takeover || alive.incarnation > known.incarnation {
+            self.apply_alive(now, alive, &addr, port);
+        } else if known.state == State::Dead {
+            // Proves nothing, but memberlist, which forgets, would believe it: ask the member itself.
+            self.ask_whether_back(now, alive.node);
+        }
+    }
+
+    /// Refuses what no real peer sends, or what must not be passed on; and members of another cluster.
+    fn check_alive(&mut self, alive: &Alive<'_>) -> Option<(AddrBytes, u16)> {
+        let addr = AddrBytes::parse(alive.addr);
+        let port = if alive.port == 0 { self.config.advertise.port() } else { alive.port };
+        let vsn_fits = match alive.vsn {
+            [] => true,
+            [min, max, _, _, _, _] => *min != 0 && *max != 0 && min <= max,
+            _ => false,
+        };
+        let sound = !alive.node.is_empty()
+            && alive.node.len() <= limits::NAME_MAX
+            && alive.meta.len() <= limits::META_MAX
+            && vsn_fits;
+        let Some(addr) = addr.filter(|addr| sound && is_unicast(addr.ip())) else {
+            self.count_bad(wire::Error::Malformed);
+            return None;
+        };
+        if !self.is_allowed(addr.ip()) {
+            self.counters.not_allowed += 1;
+            return None;
+        }
+        let cluster = serf::tag(alive.meta, "cluster");
+        if let Some(cluster) = cluster.filter(|cluster| **cluster != *self.config.cluster) {
+            let (node, cluster) = (alive.node.into(), cluster.into());
+            self.events.push_back(Event::ForeignCluster {
+                node,
+                cluster,
+                addr: SocketAddr::new(addr.ip(), port),
+            });
+            return None;
+        }
+        Some((addr, port))
+    }
+
+    fn add(&mut self, now: Instant, alive: &Alive<'_>, addr: &AddrBytes, port: u16) {
+        // memberlist would keep a dead entry for an incarnation of 0; it serves nobody (P 7.5).
+        if alive.incarnation == 0 {
+            return;
+        }
+        if self.table.members().len() >= limits::MEMBERS_MAX && !self.make_room() {
+            self.counters.refused += 1;
+            self.events.push_back(Event::TableFull { node: alive.node.into() });
+            return;
+        }
+        let mut member = Member::new(alive.node, SocketAddr::new(addr.ip(), port), now);
+        // memberlist, too, adds it as dead and lets the alive message wake it up.
+        (member.state, member.incarnation) = (State::Dead, 0);
+        member.mapped = addr.is_mapped();
+        member.intent_ltime = self.serf.buffered_ltime(alive.node);
+        self.table.insert(member, &mut self.rng);
+        self.apply_alive_as(now, alive, addr, port, false);
+    }
+
+    fn apply_alive(&mut self, now: Instant, alive: &Alive<'_>, addr: &AddrBytes, port: u16) {
+        self.apply_alive_as(now, alive, addr, port, true);
+    }
+
+    fn apply_alive_as(&mut self, now: Instant, alive: &Alive<'_>, addr: &AddrBytes, port: u16, known: bool) {
+        self.broadcast(alive.node, &Message::Alive(*alive));
+        let Some(member) = self.table.get_mut(alive.node) else { return };
+        let (before, addr_before) = (member.state, member.addr);
+        let new_meta = *member.meta != *alive.meta;
+        member.suspicion = None;
+        member.incarnation = alive.incarnation;
+        if new_meta {
+            member.meta = alive.meta.into();
+        }
+        if let Ok(vsn) = alive.vsn.try_into() {
+            member.vsn = vsn;
+        }
+        (member.addr, member.mapped) = (SocketAddr::new(addr.ip(), port), addr.is_mapped());
+        if before != State::Alive {
+            (member.state, member.since) = (State::Alive, now);
+            self.changed = true;
+        }
+        let (node, to) = (member.name.clone(), member.addr);
+        self.enquiries.retain(|enquiry| *enquiry.node != *node);
+        if known && addr_before != to {
+            self.events.push_back(Event::Moved { node: node.clone(), from: addr_before, to });
+        }
+        match before {
+            State::Dead | State::Left => self.events.push_back(Event::Joined { node, returned: known }),
+            State::Suspect => {
+                self.events.push_back(Event::Recovered { node: node.clone() });
+                if new_meta {
+                    self.events.push_back(Event::Updated { node });
+                }
+            }
+            State::Alive if new_meta => self.events.push_back(Event::Updated { node }),
+            State::Alive => {}
+        }
+    }
+
+    /// Somebody passes on what we are said to have said.
+    fn alive_about_me(&mut self, now: Instant, alive: &Alive<'_>) {
+        let me = self.me();
+        let same = *me.meta == *alive.meta && me.vsn == *alive.vsn;
+        if alive.incarnation < me.incarnation || (alive.incarnation == me.incarnation && same) {
+            return;
+        }
+        self.refute(now, alive.incarnation);
+    }
+
+    /// suspect(s): somebody could not reach a member.
+    pub(super) fn handle_suspect(&mut self, now: Instant, claim: &Claim<'_>) {
+        let members = self.estimated_members(now);
+        let timing = &self.config.timing;
+        let (mult, interval) = (timing.suspicion_mult, timing.probe_interval);
+        let Some(member) = self.table.get_mut(claim.node) else { return };
+        if claim.incarnation < member.incarnation {
+            return;
+        }
+        if let Some(suspicion) = &mut member.suspicion {
+            if suspicion.confirm(claim.from) {
+                self.broadcast(claim.node, &Message::Suspect(*claim));
+            }
+            return;
+        }
+        if member.state != State::Alive {
+            return;
+        }
+        if *claim.node == *self.config.node {
+            self.refute(now, claim.incarnation);
+            return;
+        }
+        member.incarnation = claim.incarnation;
+        (member.state, member.since) = (State::Suspect, now);
+        member.suspicion = Some(Box::new(Suspicion::new(now, claim.from, members, mult, interval)));
+        self.broadcast(claim.node, &Message::Suspect(*claim));
+        self.events.push_back(Event::Suspected { node: claim.node.into(), from: claim.from.into() });
+    }
+
+    /// dead(d): a member's time to refute is over, or (said by itself) it leaves.
+    pub(super) fn handle_dead(&mut self, now: Instant, claim: &Claim<'_>) {
+        let Some(member) = self.table.get_mut(claim.node) else { return };
+        if claim.incarnation < member.incarnation {
+            return;
+        }
+        member.suspicion = None;
+        if !member.state.is_running() {
+            return;
+        }
+        let about_me = *claim.node == *self.config.node;
+        if about_me && self.leaving.is_none() {
+            self.refute(now, claim.incarnation);
+            return;
+        }
+        let left = claim.from == claim.node;
+        member.incarnation = claim.incarnation;
+        (member.state, member.since) = (if left { State::Left } else { State::Dead }, now);
+        self.changed = true;
+        self.broadcast(claim.node, &Message::Dead(*claim));
+        let node: Box<str> = claim.node.into();
+        self.events.push_back(if left {
+            Event::Left { node }
+        } else {
+            Event::Failed { node, from: claim.from.into() }
+        });
+    }
+
+    /// Suspects that did not refute in time are declared dead, by us.
+    pub(super) fn expire_suspicions(&mut self, now: Instant) {
+        let overdue = |m: &Member| m.suspicion.as_ref().is_some_and(|s| s.deadline() <= now);
+        while let Some(member) = self.table.members().iter().find(|m| overdue(m)) {
+            let (node, incarnation) = (member.name.clone(), member.incarnation);
+            let from = self.config.node.clone();
+            self.handle_dead(now, &Claim { node: &node, from: &from, incarnation });
+        }
+    }
+
+    /// We were accused, or mistaken for a former self: outbid it. `accused` is the incarnation that was meant.
+    /// At the very end of the numbers nothing outbids it; we are believed again when the others have forgotten us.
+    fn refute(&mut self, now: Instant, accused: u32) {
+        let me = self.me_mut();
+        me.incarnation = me.incarnation.saturating_add(1);
+        if accused >= me.incarnation {
+            me.incarnation = accused.saturating_add(1);
+        }
+        let incarnation = me.incarnation;
+        self.awareness.apply(1);
+        self.broadcast_own_alive(now);
+        self.events.push_back(Event::Refuted { incarnation });
+    }
+
+    /// Queues our own alive message.
+    pub(super) fn broadcast_own_alive(&mut self, _now: Instant) {
+        let me = self.me();
+        let (addr, meta, vsn) = (me.addr_bytes(), me.meta.clone(), me.vsn);
+        let (port, incarnation) = (me.addr.port(), me.incarnation);
+        let node = self.config.node.clone();
+        let addr = addr.as_slice();
+        let alive = Alive { node: &node, addr, port, incarnation, meta: &meta, vsn: &vsn };
+        self.broadcast(&node, &Message::Alive(alive));
+    }
+
+    /// Queues news about `subject`, in place of older ones.
+    pub(super) fn broadcast(&mut self, subject: &str, message: &Message<'_>) {
+        self.message.clear();
+        message.encode(&mut self.message);
+        self.broadcasts.push(subject, &self.message);
+    }
+
+    /// Whether another address may have the name of `member` now.
+    fn may_take_over(&self, now: Instant, member: &Member) -> bool {
+        match member.state {
+            State::Left => *member.name != *self.config.node,
+            State::Dead => now.since(member.since) >= self.config.timing.reclaim_after,
+            State::Alive | State::Suspect => false,
+        }
+    }
+
+    /// Another address claims the name of a member that is not known to be gone. If it is our own, there is
+    /// nothing to do but to say so; else the old address is asked whether it is still there.
+    fn conflict(&mut self, now: Instant, alive: &Alive<'_>, addr: SocketAddr) {
+        self.events.push_back(Event::Conflict { node: alive.node.into(), addr });
+        if *alive.node != *self.config.node {
+            self.challenge(now, alive);
+        }
+    }
+
+    /// Forgets the member that has been gone for the longest, if there is one that is not expected back.
+    fn make_room(&mut self) -> bool {
+        let gone = |m: &&Member| !m.state.is_running() && !self.is_expected(m);
+        let oldest = self.table.members().iter().filter(gone).min_by_key(|m| m.since);
+        let Some(name) = oldest.map(|m| m.name.clone()) else { return false };
+        self.forget(|m| m.name == name);
+        true
+    }
+
+    /// At each end of the probe order: members that have been gone for long leave the table (P 7.7).
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        let expired: Vec<Box<str>> = self
+            .table
+            .members()
+            .iter()
+            .filter(|m| !m.state.is_running() && now.since(m.since) > self.config.forget_after)
+            .filter(|m| m.state == State::Left || !self.is_expected(m))
+            .filter(|m| *m.name != *self.config.node)
+            .map(|m| m.name.clone())
+            .collect();
+        if !expired.is_empty() {
+            self.forget(|m| expired.contains(&m.name));
+        }
+    }
+
+    fn forget(&mut self, gone: impl FnMut(&Member) -> bool) {
+        for node in self.table.remove_if(gone) {
+            self.events.push_back(Event::Forgotten { node });
+        }
+    }
+
+    /// Named in `members`, or at an address of `join`.
+    fn is_expected(&self, member: &Member) -> bool {
+        self.config.members.contains(&member.name) || self.joins.iter().any(|join| join.is_at(member.addr))
+    }
+}
+
+/// An address that a node can be reached at.
+fn is_unicast(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => !v4.is_unspecified() && !v4.is_multicast() && !v4.is_broadcast(),
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast(),
+    }
+}

@@ -1,0 +1,658 @@
+//! Full exchanges over TCP: join, periodic anti-entropy, and the streams that carry them (P 6, 7.6, 7.8).
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use super::member::{AddrBytes, State};
+use super::{Action, Event, Member, Membership, ResolveId, StreamEvent, StreamId, Target, Timer};
+use crate::limits;
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::wire::stream::{self, NodeState, PushPull, Reader, Received, StreamMessage, WireState};
+use crate::wire::{Ack, Alive, Claim, Message, Ping, Source};
+
+/// Streams kept free for our own joins and exchanges, whatever others open.
+const OWN_STREAMS: usize = 8;
+/// Between two tries of one join target, at least and at most.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_JITTER_PERCENT: u32 = 20;
+
+/// What a stream is for.
+#[derive(Debug)]
+enum Purpose {
+    /// The other side opened it.
+    Accepted,
+    /// We exchange tables; for the join target of this index.
+    PushPull { join: Option<usize> },
+    /// We ask whether it answers over TCP.
+    Ping { seq: u32 },
+    /// We tell something and expect no answer.
+    User,
+}
+
+/// One TCP exchange.
+struct Stream {
+    id: StreamId,
+    peer: SocketAddr,
+    purpose: Purpose,
+    deadline: Instant,
+    reader: Reader,
+    /// What to say once connected.
+    request: Vec<u8>,
+}
+
+/// All exchanges that are under way.
+#[derive(Default)]
+pub(super) struct Streams {
+    open: Vec<Stream>,
+    last_id: StreamId,
+}
+
+impl Streams {
+    pub fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.open.iter().map(|stream| stream.deadline)
+    }
+
+    fn held(&self) -> usize {
+        self.open.iter().map(|stream| stream.reader.held()).sum()
+    }
+
+    fn accepted(&self) -> usize {
+        self.open.iter().filter(|stream| matches!(stream.purpose, Purpose::Accepted)).count()
+    }
+
+    fn next_id(&mut self) -> StreamId {
+        self.last_id = self.last_id.wrapping_add(1);
+        self.last_id
+    }
+}
+
+/// One entry of `join`: tried until it is reached, and again whenever nobody there is known to run.
+pub(super) struct Join {
+    target: Target,
+    /// Where it is: the literal address, or what the last look-up gave.
+    addrs: Vec<SocketAddr>,
+    next_addr: usize,
+    next_try: Option<Instant>,
+    backoff: Duration,
+    busy: Busy,
+    reached: bool,
+    is_self: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Busy {
+    No,
+    Resolving(ResolveId),
+    Talking,
+}
+
+impl Join {
+    pub fn new(target: Target, now: Instant) -> Self {
+        let addrs = match &target {
+            Target::Addr(addr) => vec![*addr],
+            Target::Name { .. } => Vec::new(),
+        };
+        Self {
+            target,
+            addrs,
+            next_addr: 0,
+            next_try: Some(now),
+            backoff: RETRY_MIN,
+            busy: Busy::No,
+            reached: false,
+            is_self: false,
+        }
+    }
+
+    pub fn next_try(&self) -> Option<Instant> {
+        self.next_try.filter(|_| self.busy == Busy::No && !self.is_self)
+    }
+
+    fn try_again(&mut self, now: Instant, rng: &mut Rng) {
+        self.next_try = Some(now + rng.jitter(self.backoff, RETRY_JITTER_PERCENT));
+        self.backoff = (self.backoff * 2).min(RETRY_MAX);
+    }
+
+    pub fn was_reached(&self) -> bool {
+        self.reached || self.is_self
+    }
+
+    pub fn is_at(&self, addr: SocketAddr) -> bool {
+        self.addrs.contains(&addr)
+    }
+}
+
+impl Membership {
+    // Streams.
+
+    /// A connection came in; `None`: refuse it.
+    pub fn accept_stream(&mut self, now: Instant, from: SocketAddr) -> Option<StreamId> {
+        self.begin_input(now);
+        let id = if !self.is_allowed(from.ip()) {
+            self.counters.not_allowed += 1;
+            None
+        } else if self.streams.accepted() >= limits::STREAMS_MAX - OWN_STREAMS {
+            self.counters.refused += 1;
+            None
+        } else {
+            self.counters.streams_in += 1;
+            self.add_stream(now, from, Purpose::Accepted, Vec::new(), now + self.config.timing.tcp_timeout)
+        };
+        self.finish_input(now);
+        id
+    }
+
+    pub fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamEvent<'_>) {
+        self.begin_input(now);
+        if let Some(at) = self.streams.open.iter().position(|stream| stream.id == id) {
+            match event {
+                StreamEvent::Connected => self.stream_connected(at),
+                StreamEvent::Data(bytes) => self.stream_data(now, at, bytes),
+                StreamEvent::Closed("") => self.stream_failed(now, at, "closed without an answer"),
+                StreamEvent::Closed(reason) => self.stream_failed(now, at, reason),
+            }
+        }
+        self.finish_input(now);
+    }
+
+    pub(super) fn expire_streams(&mut self, now: Instant) {
+        while let Some(at) = self.streams.open.iter().position(|stream| stream.deadline <= now) {
+            self.stream_failed(now, at, "no answer in time");
+        }
+    }
+
+    /// Starts a TCP ping (P 6.2), to be answered until `deadline`.
+    pub(super) fn tcp_ping(&mut self, now: Instant, to: SocketAddr, node: &str, seq: u32, deadline: Instant) {
+        let addr = AddrBytes::new(self.config.advertise.ip(), false);
+        let port = self.config.advertise.port();
+        let source = Source { addr: addr.as_slice(), port, node: &self.config.node };
+        let mut request = Vec::new();
+        Message::Ping(Ping { node, seq, source }).encode(&mut request);
+        self.open_stream(now, to, Purpose::Ping { seq }, request, deadline);
+    }
+
+    /// Sends a user message by stream (P 6.3).
+    pub(super) fn send_user(&mut self, now: Instant, to: SocketAddr, payload: &[u8]) {
+        let mut request = Vec::new();
+        stream::encode_user(payload, &mut request);
+        let deadline = now + self.config.timing.tcp_timeout;
+        self.open_stream(now, to, Purpose::User, request, deadline);
+    }
+
+    /// Exchanges tables with the node at `to`, from which something was just heard. A connection to it that has
+    /// not come about for a while was begun when it could not be reached, and is not waited for.
+    pub(super) fn sync_with(&mut self, now: Instant, to: SocketAddr) {
+        let tcp_timeout = self.config.timing.tcp_timeout;
+        let hangs = |s: &Stream| !s.request.is_empty() && s.deadline + RETRY_MIN <= now + tcp_timeout;
+        let busy = |s: &Stream| s.peer == to && matches!(s.purpose, Purpose::PushPull { .. }) && !hangs(s);
+        if !self.streams.open.iter().any(busy) {
+            self.push_pull(now, to, None);
+        }
+    }
+
+    /// Opens an exchange of tables; false if there is no stream left.
+    fn push_pull(&mut self, now: Instant, to: SocketAddr, join: Option<usize>) -> bool {
+        let request = self.encode_table(now, join.is_some());
+        let deadline = now + self.config.timing.tcp_timeout;
+        self.open_stream(now, to, Purpose::PushPull { join }, request, deadline)
+    }
+
+    fn open_stream(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        purpose: Purpose,
+        request: Vec<u8>,
+        deadline: Instant,
+    ) -> bool {
+        let request = stream::seal(&self.envelope, true, self.nonces.next(), &request);
+        let Some(id) = self.add_stream(now, to, purpose, request, deadline) else { return false };
+        self.counters.streams_out += 1;
+        self.actions.push_back(Action::StreamOpen { id, to });
+        true
+    }
+
+    fn add_stream(
+        &mut self,
+        _now: Instant,
+        peer: SocketAddr,
+        purpose: Purpose,
+        request: Vec<u8>,
+        deadline: Instant,
+    ) -> Option<StreamId> {
+        if self.streams.open.len() >= limits::STREAMS_MAX {
+            self.counters.refused += 1;
+            return None;
+        }
+        let id = self.streams.next_id();
+        let reader = Reader::new(matches!(purpose, Purpose::Accepted));
+        self.streams.open.push(Stream { id, peer, purpose, deadline, reader, request });
+        Some(id)
+    }
+
+    fn stream_connected(&mut self, at: usize) {
+        let stream = &mut self.streams.open[at];
+        let (id, bytes) = (stream.id, core::mem::take(&mut stream.request));
+        self.counters.bytes_out += bytes.len() as u64;
+        self.actions.push_back(Action::StreamSend { id, bytes });
+        if matches!(stream.purpose, Purpose::User) {
+            self.close_stream(at);
+        }
+    }
+
+    fn stream_data(&mut self, now: Instant, at: usize, bytes: &[u8]) {
+        self.counters.bytes_in += bytes.len() as u64;
+        if self.streams.held() + bytes.len() > limits::STREAMS_TOTAL_MAX {
+            self.counters.refused += 1;
+            return self.stream_failed(now, at, "too many bytes held by all streams");
+        }
+        let stream = &mut self.streams.open[at];
+        match stream.reader.feed(&self.envelope, bytes) {
+            Ok(None) => {}
+            Ok(Some(received)) => self.stream_complete(now, at, &received),
+            Err(problem) => {
+                let accepted = matches!(stream.purpose, Purpose::Accepted);
+                self.count_bad(problem.error);
+                if let Some(text) = problem.reply.filter(|_| accepted) {
+                    let mut reply = Vec::new();
+                    stream::encode_error(text, &mut reply);
+                    self.reply(at, &reply);
+                }
+                self.stream_failed(now, at, "the answer makes no sense (another key, label or protocol?)");
+            }
+        }
+    }
+
+    /// The other side has said all it had to say.
+    fn stream_complete(&mut self, now: Instant, at: usize, received: &Received) {
+        let message = match received.message() {
+            Ok(message) => message,
+            Err(error) => {
+                self.count_bad(error);
+                return self.stream_failed(now, at, "the answer makes no sense");
+            }
+        };
+        match (&self.streams.open[at].purpose, message) {
+            (Purpose::Accepted, message) => self.serve(now, at, message),
+            (Purpose::PushPull { .. }, StreamMessage::PushPull(table)) => {
+                let Stream { peer, purpose, .. } = self.close_stream(at);
+                let join = if let Purpose::PushPull { join } = purpose { join } else { None };
+                self.note_own_address(join, &table);
+                let error = self.merge(now, &table).err();
+                self.push_pull_done(now, peer, join, error);
+            }
+            (Purpose::PushPull { .. }, StreamMessage::Error(text)) => {
+                let text = format!("refused: {text}");
+                self.stream_failed(now, at, &text);
+            }
+            (Purpose::Ping { seq }, StreamMessage::Ack(ack)) => {
+                if *seq == ack.seq {
+                    self.tcp_ping_answered(ack.seq);
+                }
+                self.close_stream(at);
+            }
+            _ => self.stream_failed(now, at, "an unexpected answer"),
+        }
+    }
+
+    /// Answers what another node asks on a stream that it opened.
+    fn serve(&mut self, now: Instant, at: usize, message: StreamMessage<'_>) {
+        match message {
+            StreamMessage::PushPull(table) => {
+                // The answer is the table as it was before (P 6.1).
+                let reply = self.encode_table(now, table.join);
+                self.reply(at, &reply);
+                let Stream { peer: addr, .. } = self.close_stream(at);
+                if let Err(error) = self.merge(now, &table) {
+                    self.events.push_back(Event::Synced { addr, join: false, error: Some(error) });
+                }
+            }
+            StreamMessage::Ping(ping) => {
+                if ping.node.is_empty() || *ping.node == *self.config.node {
+                    let mut reply = Vec::new();
+                    Message::Ack(Ack { seq: ping.seq, payload: &[] }).encode(&mut reply);
+                    self.reply(at, &reply);
+                }
+                self.close_stream(at);
+            }
+            StreamMessage::User(payload) => {
+                self.close_stream(at);
+                self.handle_user(now, payload);
+            }
+            StreamMessage::Ack(_) | StreamMessage::Error(_) => {
+                self.close_stream(at);
+            }
+        }
+    }
+
+    fn reply(&mut self, at: usize, body: &[u8]) {
+        let bytes = stream::seal(&self.envelope, false, self.nonces.next(), body);
+        self.counters.bytes_out += bytes.len() as u64;
+        self.actions.push_back(Action::StreamSend { id: self.streams.open[at].id, bytes });
+    }
+
+    fn stream_failed(&mut self, now: Instant, at: usize, reason: &str) {
+        let stream = self.close_stream(at);
+        if let Purpose::PushPull { join } = stream.purpose {
+            self.push_pull_done(now, stream.peer, join, Some(reason.into()));
+        }
+    }
+
+    fn close_stream(&mut self, at: usize) -> Stream {
+        let stream = self.streams.open.swap_remove(at);
+        self.actions.push_back(Action::StreamClose { id: stream.id });
+        if self.streams.open.is_empty() {
+            self.streams.open.shrink_to_fit();
+        }
+        stream
+    }
+
+    // Push/pull.
+
+    /// At its interval, one random member (P 7.8).
+    pub(super) fn periodic_push_pull(&mut self, now: Instant) {
+        let interval = push_pull_scale(self.config.timing.push_pull_interval, self.estimated_members(now));
+        self.set_timer(Timer::PushPull, now + interval);
+        let me = &self.config.node;
+        let picked = self.table.pick(&mut self.rng, 1, |m| m.state == State::Alive && m.name != *me);
+        if let Some(to) = picked.first().map(|m| m.addr) {
+            self.sync_with(now, to);
+        }
+    }
+
+    /// The whole table as one message. Members that memberlist would have forgotten and whose versions could
+    /// spoil the exchange for others are left out.
+    fn encode_table(&self, now: Instant, join: bool) -> Vec<u8> {
+        let dead_time = self.config.timing.gossip_to_the_dead;
+        let own = self.own_vsn();
+        let shown: Vec<(&Member, AddrBytes)> = self
+            .table
+            .members()
+            .iter()
+            .filter(|m| m.is_current(now, dead_time) || speaks(&m.vsn, &own))
+            .map(|m| (m, m.addr_bytes()))
+            .collect();
+        let nodes = shown.iter().map(|(m, addr)| NodeState {
+            name: &m.name,
+            addr: addr.as_slice(),
+            port: m.addr.port(),
+            incarnation: m.incarnation,
+            meta: &m.meta,
+            state: m.state.to_wire(),
+            vsn: &m.vsn,
+        });
+        let user_state = self.serf.encode_user_state(self.table.members());
+        let mut out = Vec::new();
+        stream::encode_push_pull(join, nodes, &user_state, &mut out);
+        out
+    }
+
+    /// Takes over what another table knows better (P 7.6). An error changes nothing.
+    pub(super) fn merge(&mut self, now: Instant, table: &PushPull<'_>) -> Result<(), Box<str>> {
+        self.verify_versions(now, table)?;
+        for node in &table.nodes {
+            let me = self.config.node.clone();
+            let accuse = Claim { node: node.name, from: &me, incarnation: node.incarnation };
+            match node.state {
+                WireState::Alive => self.handle_alive(
+                    now,
+                    &Alive {
+                        node: node.name,
+                        addr: node.addr,
+                        port: node.port,
+                        incarnation: node.incarnation,
+                        meta: node.meta,
+                        vsn: node.vsn,
+                    },
+                ),
+                WireState::Left => self.handle_dead(now, &Claim { from: node.name, ..accuse }),
+                // A death by hearsay is only a suspicion.
+                WireState::Dead | WireState::Suspect => self.handle_suspect(now, &accuse),
+                WireState::Unknown => {}
+            }
+        }
+        self.handle_user_state(now, table.user_state);
+        Ok(())
+    }
+
+    /// memberlist's verifyProtocol over the received table and our own (P 3.9).
+    fn verify_versions(&self, now: Instant, table: &PushPull<'_>) -> Result<(), Box<str>> {
+        let dead_time = self.config.timing.gossip_to_the_dead;
+        let remote = table.nodes.iter().map(|node| Versions {
+            name: node.name,
+            alive: node.state == WireState::Alive,
+            vsn: node.vsn.try_into().unwrap_or([0; 6]),
+            known: node.vsn.len() == 6,
+        });
+        let local = self.table.members().iter().filter(|m| m.is_current(now, dead_time)).map(|m| Versions {
+            name: &m.name,
+            alive: m.state == State::Alive,
+            vsn: m.vsn,
+            known: true,
+        });
+        verify_protocol(local.chain(remote))
+    }
+
+    fn push_pull_done(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        join: Option<usize>,
+        error: Option<Box<str>>,
+    ) {
+        if let Some(entry) = join.and_then(|i| self.joins.get_mut(i)) {
+            entry.busy = Busy::No;
+            match error {
+                None => {
+                    entry.reached = true;
+                    entry.next_try = None;
+                    self.announce_first_join();
+                }
+                Some(_) => entry.try_again(now, &mut self.rng),
+            }
+            self.changed = true;
+        }
+        self.events.push_back(Event::Synced { addr: peer, join: join.is_some(), error });
+    }
+
+    // Joining.
+
+    /// Tries the join targets whose time has come.
+    pub(super) fn join_when_due(&mut self, now: Instant) {
+        if self.leaving.is_some() {
+            return;
+        }
+        for i in 0..self.joins.len() {
+            if self.joins[i].next_try().is_some_and(|at| at <= now) {
+                self.try_join(now, i);
+            }
+        }
+    }
+
+    fn try_join(&mut self, now: Instant, i: usize) {
+        if let Target::Name { host, .. } = &self.joins[i].target {
+            let resolving = self.joins.iter().filter(|j| matches!(j.busy, Busy::Resolving(_))).count();
+            if resolving < limits::RESOLVES_MAX {
+                let id = self.streams.next_id();
+                self.actions.push_back(Action::Resolve { id, host: host.clone() });
+                self.joins[i].busy = Busy::Resolving(id);
+            } else {
+                self.joins[i].next_try = Some(now + RETRY_MIN);
+            }
+        } else {
+            self.talk_to(now, i);
+        }
+    }
+
+    /// A look-up ended; no addresses: it failed, for `error`.
+    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addresses: &[IpAddr], error: &str) {
+        self.begin_input(now);
+        if let Some(i) = self.joins.iter().position(|join| join.busy == Busy::Resolving(id)) {
+            self.resolved(now, i, addresses, error);
+        }
+        self.finish_input(now);
+    }
+
+    fn resolved(&mut self, now: Instant, i: usize, addresses: &[IpAddr], error: &str) {
+        let join = &mut self.joins[i];
+        let Target::Name { host, port } = &join.target else { return };
+        join.busy = Busy::No;
+        if addresses.is_empty() {
+            self.events.push_back(Event::NotResolved { host: host.clone(), error: error.into() });
+            join.try_again(now, &mut self.rng);
+            return;
+        }
+        let port = *port;
+        let to_socket = |ip: &IpAddr| SocketAddr::new(ip.to_canonical(), port);
+        join.addrs = addresses.iter().take(limits::RESOLVED_ADDRESSES_MAX).map(to_socket).collect();
+        self.changed = true;
+        if self.is_satisfied(i) {
+            self.joins[i].next_try = None;
+        } else {
+            self.talk_to(now, i);
+        }
+    }
+
+    fn talk_to(&mut self, now: Instant, i: usize) {
+        let join = &mut self.joins[i];
+        let Some(&to) = join.addrs.get(join.next_addr % join.addrs.len().max(1)) else { return };
+        join.next_addr = join.next_addr.wrapping_add(1);
+        join.busy = Busy::Talking;
+        if to == self.config.advertise {
+            join.busy = Busy::No;
+            join.is_self = true;
+        } else if !self.push_pull(now, to, Some(i)) {
+            let join = &mut self.joins[i];
+            join.busy = Busy::No;
+            join.next_try = Some(now + RETRY_MIN);
+        }
+    }
+
+    /// After a change: targets where nobody is known to run (any more) are tried again. That includes those that
+    /// answered but advertise another address, behind a NAT, say: an exchange a minute is what they cost.
+    pub(super) fn review_joins(&mut self, now: Instant) {
+        for i in 0..self.joins.len() {
+            let satisfied = self.is_satisfied(i);
+            let join = &mut self.joins[i];
+            if satisfied {
+                join.reached = true;
+                join.next_try = None;
+                join.backoff = RETRY_MIN;
+            } else if join.next_try.is_none() && join.busy == Busy::No {
+                join.try_again(now, &mut self.rng);
+            }
+        }
+    }
+
+    /// Whether a running member is at one of the target's addresses, or the target is this node.
+    fn is_satisfied(&self, i: usize) -> bool {
+        let join = &self.joins[i];
+        join.is_self
+            || join.addrs.iter().any(|addr| {
+                *addr == self.config.advertise
+                    || self.table.running_at(*addr).is_some_and(|m| m.name != self.config.node)
+            })
+    }
+
+    /// A table with nobody but this node in it is our own: the target is ourselves under another address.
+    fn note_own_address(&mut self, join: Option<usize>, table: &PushPull<'_>) {
+        let own = table.nodes.len() == 1 && table.nodes.iter().all(|node| *node.name == *self.config.node);
+        if let Some(entry) = join.and_then(|i| self.joins.get_mut(i)).filter(|_| own) {
+            entry.is_self = true;
+        }
+    }
+}
+
+/// Whether a member's present versions are within what `own` understands.
+fn speaks(vsn: &[u8; 6], own: &[u8; 6]) -> bool {
+    (own[0]..=own[1]).contains(&vsn[2]) && (own[3]..=own[4]).contains(&vsn[5])
+}
+
+/// A member's versions, for [`verify_protocol`].
+struct Versions<'a> {
+    name: &'a str,
+    alive: bool,
+    vsn: [u8; 6],
+    /// The entry had a version vector at all; without one it has no say in the ranges.
+    known: bool,
+}
+
+/// Everybody must speak what every living one understands (memberlist, verifyProtocol).
+fn verify_protocol<'a>(all: impl Iterator<Item = Versions<'a>> + Clone) -> Result<(), Box<str>> {
+    let (mut highest_min, mut lowest_max) = ([0, 0], [u8::MAX, u8::MAX]);
+    for Versions { vsn, .. } in all.clone().filter(|v| v.alive && v.known) {
+        for (part, base) in [0, 3].into_iter().enumerate() {
+            highest_min[part] = highest_min[part].max(vsn[base]);
+            lowest_max[part] = lowest_max[part].min(vsn[base + 1]);
+        }
+    }
+    for Versions { name, vsn, .. } in all {
+        for (part, what) in ["protocol", "delegate protocol"].into_iter().enumerate() {
+            let (current, min, max) = (vsn[part * 3 + 2], highest_min[part], lowest_max[part]);
+            if current < min || current > max {
+                let text =
+                    format!("{name} speaks {what} version {current}, the others understand {min} to {max}");
+                return Err(text.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The push/pull interval of a cluster of this size: longer from 33 members on (P 7.8).
+fn push_pull_scale(interval: Duration, members: usize) -> Duration {
+    const SCALE_FROM: usize = 32;
+    if members <= SCALE_FROM {
+        return interval;
+    }
+    let times = ((members as f64).log2() - (SCALE_FROM as f64).log2()).ceil() + 1.0;
+    interval * times as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_push_pull_interval_is_the_librarys() {
+        let tables: Value =
+            serde_json::from_str(include_str!("../../tests/vectors/tables.json")).expect("vector is JSON");
+        for row in tables["push_pull_scale"].as_array().expect("a list") {
+            let n = row["n"].as_u64().expect("a number") as usize;
+            for base in [15, 30, 60] {
+                let expected = row[format!("base_{base}s_ns")].as_u64().expect("nanoseconds");
+                let scaled = push_pull_scale(Duration::from_secs(base), n);
+                assert_eq!(scaled, Duration::from_nanos(expected), "n {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn tables_are_accepted_and_refused_as_the_library_does() {
+        let file: Value = serde_json::from_str(include_str!("../../tests/vectors/verify_protocol.json"))
+            .expect("vector is JSON");
+        for case in file["cases"].as_array().expect("a list") {
+            let list = |key: &str, name: &'static str| -> Vec<Versions<'static>> {
+                let nodes = case[key].as_array().cloned().unwrap_or_default();
+                let versions = |node: Value| {
+                    let vsn: Vec<u8> = serde_json::from_value(node["vsn"].clone()).unwrap_or_default();
+                    Versions {
+                        name,
+                        alive: node["state"] == "alive",
+                        known: vsn.len() == 6,
+                        vsn: vsn.try_into().unwrap_or([0; 6]),
+                    }
+                };
+                nodes.into_iter().map(versions).collect()
+            };
+            let (local, remote) = (list("local", "local"), list("remote", "remote"));
+            let verdict = verify_protocol(local.iter().chain(&remote).map(|v| Versions { ..*v }));
+            // Where the old library dies, the newest one says what it should have said.
+            let ok = case["ok"].as_bool().or(case["newest"]["ok"].as_bool()).expect("a verdict");
+            assert_eq!(verdict.is_ok(), ok, "{}: {verdict:?}", case["name"]);
+        }
+    }
+}
