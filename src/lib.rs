@@ -21,3 +21,9 @@ pub mod wire;
 // layer 3: who is in the cluster; how the local applications are. They do not know each other.
 pub mod check;
 pub mod membership;
+// layer 4: what all that says about each app
+pub mod view;
+// layer 5: what may be concluded from it
+pub mod safety;
+// layer 6: handlers
+pub mod delivery;

@@ -1,0 +1,359 @@
+//! Handlers: when one runs, on which node, with what, and what its result means (`interfaces`, section 4).
+
+mod event;
+mod handler;
+mod job;
+pub mod record;
+mod retry;
+pub mod run;
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::check::AppState;
+use crate::check::attempt::Exit;
+use crate::membership::Member;
+use crate::rng::Rng;
+use crate::safety::{Address, Reason, Verdict};
+use crate::time::{Instant, earliest};
+use crate::view::Instance;
+use handler::{Handler, Out, Turn};
+use record::{EventRecord, LC_MAX, Record, State, Told};
+pub use run::Run;
+
+/// One handler as the configuration gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub name: Box<str>,
+    pub run: Vec<Box<str>>,
+    pub mode: Mode,
+    /// Apps it is for, sorted.
+    pub apps: Vec<Box<str>>,
+    pub place: Place,
+    /// Of `event` handlers: the events they want; empty: all.
+    pub events: Vec<EventKind>,
+    pub timeout: Duration,
+    pub debounce: Duration,
+    pub min_interval: Duration,
+    pub resync: Duration,
+    /// `env` and the content of `env_file`, in that order.
+    pub env: Vec<(Box<str>, Box<str>)>,
+    pub user: Option<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Sync,
+    Event,
+    Picored1,
+    /// Accepted in the configuration; runs nothing yet.
+    Serf,
+}
+
+impl Mode {
+    /// As the configuration and PICORED_MODE spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Event => "event",
+            Self::Picored1 => "picored1",
+            Self::Serf => "serf",
+        }
+    }
+}
+
+/// `where` it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    One,
+    SelfOnly,
+    All,
+}
+
+/// What an `event` handler can be told (`interfaces`, 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    AppUp,
+    AppDown,
+    AppMaint,
+    NodeJoined,
+    NodeFailed,
+    NodeLeft,
+    NodeAddress,
+    Quorum,
+    NoQuorum,
+}
+
+impl EventKind {
+    pub const ALL: [Self; 9] = [
+        Self::AppUp,
+        Self::AppDown,
+        Self::AppMaint,
+        Self::NodeJoined,
+        Self::NodeFailed,
+        Self::NodeLeft,
+        Self::NodeAddress,
+        Self::Quorum,
+        Self::NoQuorum,
+    ];
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AppUp => "app-up",
+            Self::AppDown => "app-down",
+            Self::AppMaint => "app-maint",
+            Self::NodeJoined => "node-joined",
+            Self::NodeFailed => "node-failed",
+            Self::NodeLeft => "node-left",
+            Self::NodeAddress => "node-address",
+            Self::Quorum => "quorum",
+            Self::NoQuorum => "no-quorum",
+        }
+    }
+}
+
+/// One event, for `event` handlers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    pub kind: EventKind,
+    /// `None` for node events.
+    pub app: Option<Box<str>>,
+    pub node: Box<str>,
+    pub addrs: Vec<IpAddr>,
+    /// For app events; node events say `up` for joined, else `down`.
+    pub state: AppState,
+    /// Of the node which told it.
+    pub incarnation: u32,
+}
+
+/// One app of this node's file, as everybody's tags show it, and what the gates make of it.
+#[derive(Clone, Debug)]
+pub struct AppSituation {
+    pub name: Box<str>,
+    pub instances: Vec<Instance>,
+    pub verdict: Verdict,
+    /// Where more than one handler tells it: by its name, what the gates make of each one's own P. One that always
+    /// fails must not make another tell what only the failing one's outside still shows.
+    pub of_handlers: Vec<(Box<str>, Verdict)>,
+    /// For people and stdin's `why`, where this node knows it (its own checks): (node, text).
+    pub why: Vec<(Box<str>, String)>,
+}
+
+impl AppSituation {
+    /// What the gates say to this handler.
+    pub fn verdict_for(&self, handler: &str) -> &Verdict {
+        let own = self.of_handlers.iter().find(|(name, _)| **name == *handler);
+        own.map_or(&self.verdict, |(_, verdict)| verdict)
+    }
+}
+
+/// All that delivery looks at, put together by the agent each time.
+pub struct World<'a> {
+    pub node: &'a str,
+    pub cluster: &'a str,
+    /// Seconds since 1970, for `since` in stdin only: nothing is decided by it.
+    pub unix_now: u64,
+    /// All members sorted by name, this node among them.
+    pub members: &'a [&'a Member],
+    pub apps: &'a [AppSituation],
+    /// Whether the gates of the node (1 to 4) let it act.
+    pub may_act: Result<(), Reason>,
+}
+
+pub type RunId = u32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Term,
+    Kill,
+}
+
+/// What the driver should do. A signal goes to the run's process group.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Run {
+        id: RunId,
+        run: Box<Run>,
+    },
+    Signal {
+        id: RunId,
+        signal: Signal,
+    },
+    /// For the log and the event ring: a run started, ended, failed, was timed out, stands back.
+    Report(Report),
+}
+
+/// Something to tell people about a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub handler: Box<str>,
+    pub app: Option<Box<str>>,
+    pub what: ReportKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportKind {
+    Started {
+        reason: &'static str,
+        attempt: u32,
+        publish: Vec<IpAddr>,
+    },
+    Succeeded {
+        took: Duration,
+    },
+    Failed {
+        exit: Exit,
+        output: Box<str>,
+        retry_in: Option<Duration>,
+    },
+    TimedOut {
+        after: Duration,
+    },
+    StandsBack {
+        until: Option<Instant>,
+    },
+    /// Events were dropped: the queue was full, or they were too old.
+    Dropped {
+        count: u32,
+    },
+}
+
+/// A handler for `status`.
+#[derive(Clone, Debug)]
+pub struct HandlerStatus<'a> {
+    pub config: &'a Config,
+    /// The app, for `sync` and `picored1` handlers one entry each; `None` for event handlers.
+    pub app: Option<&'a str>,
+    /// Who acts, as this node sees it; `None`: nobody can, or everybody does (`all`, `self`).
+    pub runner: Option<Box<str>>,
+    /// `idle`, `debouncing`, `running`, `backoff`, `waiting`, `stands back`.
+    pub phase: &'static str,
+    pub last: Option<LastRun>,
+    /// What it told last, or would tell.
+    pub failures_in_a_row: u32,
+    /// It gave up here (exit 77, 78, 126, 127, or three failures in a row).
+    pub gave_up: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRun {
+    pub started: Instant,
+    /// `None`: it still runs.
+    pub ended: Option<Instant>,
+    pub exit: Option<Exit>,
+    pub output: Box<str>,
+}
+
+/// All handlers of this node.
+pub struct Delivery {
+    handlers: Vec<Handler>,
+    out: Out,
+    stopped: bool,
+}
+
+impl Delivery {
+    /// `seed` is for the jitter of backoffs.
+    pub fn new(configs: Vec<Config>, seed: u64, now: Instant) -> Self {
+        let handlers = configs.iter().map(|config| Handler::new(config.clone(), &configs, now)).collect();
+        let out = Out { actions: VecDeque::new(), rng: Rng::new(seed), next_id: 1 };
+        Self { handlers, out, stopped: false }
+    }
+
+    /// Queues an event for the handlers that want it. Call `update` afterwards.
+    pub fn handle_occurrence(&mut self, now: Instant, event: &Occurrence) {
+        for (queue, config) in self.handlers.iter_mut().filter_map(Handler::queue_mut) {
+            queue.push(now, config, event);
+        }
+    }
+    /// A run ended. Call `update` afterwards.
+    pub fn handle_exit(&mut self, now: Instant, id: RunId, exit: Exit, output: &[u8]) {
+        for handler in &mut self.handlers {
+            if handler.handle_exit(now, id, &exit, output, &mut self.out) {
+                return;
+            }
+        }
+    }
+    /// Looks at the world again: after anything that may matter, and when `next_deadline` has come.
+    pub fn update(&mut self, now: Instant, world: &World<'_>) {
+        let mut turn = Turn { now, world, out: &mut self.out, stopped: self.stopped };
+        for handler in &mut self.handlers {
+            handler.update(&mut turn);
+        }
+    }
+    /// No more runs are started (the node stops or leaves).
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.out.actions.pop_front()
+    }
+    pub fn next_deadline(&self) -> Option<Instant> {
+        earliest(self.handlers.iter().map(Handler::next_deadline))
+    }
+    /// Whether a child of a handler is still running.
+    pub fn is_running(&self) -> bool {
+        self.handlers.iter().any(Handler::is_running)
+    }
+    /// P: what this node takes the outside to show of `app`, over all handlers that tell it. `None`: no handler here
+    /// tells it at all; `Some(None)`: nothing is known to have been told yet.
+    pub fn published(&self, app: &str) -> Option<Option<Vec<Address>>> {
+        let mut known: Option<Vec<Address>> = None;
+        let mut any = false;
+        for job in self.handlers.iter().flat_map(Handler::jobs).filter(|job| *job.app == *app) {
+            any = true;
+            if let Some(outside) = &job.outside {
+                known.get_or_insert_default().extend(outside.iter().cloned());
+            }
+        }
+        // Where two handlers have told different sets, an address that either shows is outside.
+        if let Some(known) = &mut known {
+            known.sort_unstable();
+            known.dedup();
+        }
+        any.then_some(known)
+    }
+    /// P of each handler that tells `app`, by the handler's name; `None`: nothing is known to have been told yet.
+    pub fn published_by(&self, app: &str) -> Vec<(Box<str>, Option<Vec<Address>>)> {
+        let of = |handler: &Handler| {
+            let job = handler.jobs().iter().find(|job| *job.app == *app)?;
+            Some((handler.config.name.clone(), job.outside.clone()))
+        };
+        self.handlers.iter().filter_map(of).collect()
+    }
+    /// The own tags `h.HANDLER.APP` and `h.HANDLER` as they are now.
+    pub fn tags(&self) -> Vec<(String, String)> {
+        let mut tags = Vec::new();
+        for handler in &self.handlers {
+            handler.tags(&mut tags);
+        }
+        tags
+    }
+    /// The longest that [`Delivery::tags`] can become, for the check at load that all fits into the metadata.
+    pub fn tags_max(configs: &[Config]) -> Vec<(String, String)> {
+        let longest = Record { state: State::Running, lc: LC_MAX, told: Told::Set(u32::MAX) };
+        let mut tags = Vec::new();
+        for config in configs.iter().filter(|config| config.place == Place::One) {
+            match config.mode {
+                Mode::Sync | Mode::Picored1 => tags.extend(
+                    config.apps.iter().map(|app| (format!("h.{}.{app}", config.name), longest.to_string())),
+                ),
+                Mode::Event => {
+                    let longest = EventRecord { state: longest.state, done: longest.told };
+                    tags.push((format!("h.{}", config.name), longest.to_string()));
+                }
+                Mode::Serf => {}
+            }
+        }
+        tags
+    }
+    pub fn status(&self, world: &World<'_>) -> Vec<HandlerStatus<'_>> {
+        let mut list = Vec::new();
+        for handler in &self.handlers {
+            handler.status(world, &mut list);
+        }
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+use super::*;
+
+fn ip(last: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, last])
+}
+
+fn instance(node: u8, member: State, app: AppState) -> Instance {
+    Instance { node: format!("n{node}").into(), member, app, forced: false, addrs: vec![ip(node)] }
+}
+
+fn set(nodes: &[u8]) -> Vec<Address> {
+    nodes.iter().map(|&n| Address { addr: ip(n), node: format!("n{n}").into() }).collect()
+}
+
+fn policy(min_up: MinUp, all_down: AllDown) -> AppPolicy {
+    AppPolicy { min_up, all_down }
+}
+
+fn keep_one() -> AppPolicy {
+    policy(MinUp::Count(1), AllDown::Keep)
+}
+
+#[test]
+fn single_addresses_follow_the_table() {
+    use AppState::{Down, Maint, Unknown, Up};
+    let yes = (true, true);
+    let no = (false, false);
+    // (member, app) -> in G when (in P, not in P)
+    for (member, app, (in_p, not_in_p)) in [
+        (State::Alive, Up, yes),
+        (State::Suspect, Up, yes),
+        (State::Alive, Unknown, (true, false)),
+        (State::Suspect, Unknown, (true, false)),
+        (State::Alive, Down, no),
+        (State::Alive, Maint, no),
+        (State::Dead, Up, no),
+        (State::Dead, Unknown, no),
+        (State::Dead, Down, no),
+        (State::Left, Up, no),
+    ] {
+        // n1 is good, so that gate 7 has no say.
+        let instances = [instance(1, State::Alive, Up), instance(2, member, app)];
+        for (published, expected) in [(set(&[1, 2]), in_p), (set(&[1]), not_in_p)] {
+            let verdict = decide(&instances, Some(&published), &keep_one());
+            let wanted = if expected { set(&[1, 2]) } else { set(&[1]) };
+            assert_eq!(verdict.publish, Some(wanted), "{member:?} {app:?}, P {published:?}");
+            assert_eq!(verdict.guard, None);
+        }
+    }
+}
+
+#[test]
+fn an_address_of_a_running_member_is_judged_by_that_member_alone() {
+    let mut renamed = instance(2, State::Alive, AppState::Up);
+    renamed.addrs = vec![ip(1)];
+    let gone = instance(1, State::Dead, AppState::Up);
+    let verdict = decide(&[gone.clone(), renamed.clone()], Some(&set(&[1])), &keep_one());
+    assert_eq!(verdict.publish, Some(vec![Address { addr: ip(1), node: "n2".into() }]));
+    renamed.app = AppState::Maint;
+    let down = instance(3, State::Alive, AppState::Down);
+    let verdict = decide(&[gone, renamed, down], Some(&set(&[1])), &policy(MinUp::Count(1), AllDown::All));
+    assert_eq!(verdict.publish, Some(set(&[3])), "in maintenance there, whatever the failed one had said");
+}
+
+#[test]
+fn nothing_is_told_while_a_running_instance_has_no_verdict_and_nothing_was_published() {
+    let instances = [instance(1, State::Alive, AppState::Up), instance(2, State::Alive, AppState::Unknown)];
+    let verdict = decide(&instances, None, &keep_one());
+    assert_eq!(verdict.publish, None);
+    assert!(matches!(verdict.guard, Some(Reason::NoVerdictThere { node, .. }) if &*node == "n2"));
+    let failed = [instance(1, State::Alive, AppState::Up), instance(2, State::Dead, AppState::Unknown)];
+    assert_eq!(decide(&failed, None, &keep_one()).publish, Some(set(&[1])));
+}
+
+#[test]
+fn below_min_up_keep_removes_nothing_and_adds_the_good_ones() {
+    let instances = [
+        instance(1, State::Alive, AppState::Down),
+        instance(2, State::Dead, AppState::Up),
+        instance(3, State::Alive, AppState::Up),
+    ];
+    let verdict = decide(&instances, Some(&set(&[1, 2])), &policy(MinUp::Count(2), AllDown::Keep));
+    assert_eq!(verdict.publish, Some(set(&[1, 2, 3])));
+    assert_eq!(verdict.guard, Some(Reason::KeepLast { good: 1, needed: 2 }));
+    assert_eq!(verdict.guard.expect("a guard").guard(), "keep-last");
+}
+
+#[test]
+fn keep_without_anything_to_keep_runs_nothing() {
+    let instances = [instance(1, State::Alive, AppState::Down)];
+    // A node that has just started knows of no P: telling the one good instance would take the others away.
+    let newcomer = [instance(1, State::Alive, AppState::Up), instance(2, State::Alive, AppState::Down)];
+    let verdict = decide(&newcomer, None, &policy(MinUp::Count(2), AllDown::Keep));
+    assert_eq!(verdict.publish, None);
+    assert_eq!(verdict.guard, Some(Reason::NothingToKeep { good: 1, needed: 2 }));
+    let verdict = decide(&newcomer, Some(&[]), &policy(MinUp::Count(2), AllDown::Keep));
+    assert_eq!(verdict.publish, Some(set(&[1])), "known to show nothing: the good one is added");
+    for published in [None, Some(&[][..])] {
+        let verdict = decide(&instances, published, &keep_one());
+        assert_eq!(verdict.publish, None);
+        assert_eq!(verdict.guard, Some(Reason::NothingToKeep { good: 0, needed: 1 }));
+    }
+}
+
+#[test]
+fn below_min_up_all_publishes_every_known_node_but_those_in_maintenance_or_gone() {
+    let instances = [
+        instance(1, State::Alive, AppState::Down),
+        instance(2, State::Dead, AppState::Up),
+        instance(3, State::Alive, AppState::Maint),
+        instance(4, State::Left, AppState::Up),
+    ];
+    let verdict = decide(&instances, Some(&set(&[3])), &policy(MinUp::Count(1), AllDown::All));
+    assert_eq!(verdict.publish, Some(set(&[1, 2])));
+    assert_eq!(verdict.guard.expect("a guard").guard(), "min-up");
+}
+
+#[test]
+fn all_that_comes_to_nobody_empties_nothing() {
+    let instances = [instance(1, State::Alive, AppState::Maint), instance(2, State::Left, AppState::Up)];
+    let verdict = decide(&instances, Some(&set(&[1])), &policy(MinUp::Count(1), AllDown::All));
+    assert_eq!(verdict.publish, Some(set(&[1])));
+    assert_eq!(verdict.guard, Some(Reason::KeepLast { good: 0, needed: 1 }));
+}
+
+#[test]
+fn a_published_instance_without_a_verdict_is_waited_for_before_empty_or_a_list_is_told() {
+    let instances = [instance(1, State::Alive, AppState::Down), instance(2, State::Alive, AppState::Unknown)];
+    for all_down in [AllDown::Empty, AllDown::Fallback(vec![ip(99)])] {
+        let policy = policy(MinUp::Count(1), all_down);
+        let verdict = decide(&instances, Some(&set(&[1, 2])), &policy);
+        assert_eq!(verdict.publish, Some(set(&[1, 2])));
+        // One that the outside does not show has nothing to lose.
+        let verdict = decide(&instances, Some(&set(&[1])), &policy);
+        assert_ne!(verdict.publish, Some(set(&[1])));
+    }
+}
+
+#[test]
+fn below_min_up_empty_publishes_nothing_and_a_list_that_list() {
+    let instances = [instance(1, State::Alive, AppState::Down)];
+    let empty = decide(&instances, Some(&set(&[1])), &policy(MinUp::Count(1), AllDown::Empty));
+    assert_eq!(empty.publish, Some(vec![]));
+    let list = AllDown::Fallback(vec![ip(99), ip(98), ip(99)]);
+    let list = decide(&instances, Some(&set(&[1])), &policy(MinUp::Count(1), list));
+    let addrs: Vec<IpAddr> = list.publish.expect("a set").iter().map(|a| a.addr).collect();
+    assert_eq!(addrs, [ip(98), ip(99)]);
+    assert_eq!(list.guard.expect("a guard").guard(), "fallback");
+}
+
+#[test]
+fn a_percentage_is_of_the_known_nodes_not_in_maintenance_rounded_up_and_at_least_one() {
+    use AppState::{Down, Maint, Up};
+    let of = |instances: &[Instance], percent| MinUp::Percent(percent).of(instances);
+    let three = [1, 2, 3].map(|n| instance(n, State::Alive, Up));
+    assert_eq!(of(&three, 50), 2);
+    assert_eq!(of(&three, 100), 3);
+    let mixed = [
+        instance(1, State::Alive, Maint),
+        instance(2, State::Dead, Down),
+        instance(3, State::Left, Up),
+        instance(4, State::Alive, Up),
+    ];
+    assert_eq!(of(&mixed, 50), 1);
+    assert_eq!(of(&mixed, 51), 2);
+    assert_eq!(of(&[instance(1, State::Alive, Maint)], 50), 1);
+}
+
+#[test]
+fn a_node_waits_until_it_has_settled_and_its_checks_have_verdicts() {
+    assert_eq!(settle(false, None), Err(Reason::Settling));
+    assert_eq!(settle(false, Some("web")), Err(Reason::Settling));
+    let reason = Reason::NoVerdictHere { app: "web".into() };
+    assert_eq!(settle(true, Some("web")), Err(reason));
+    assert_eq!(settle(true, None), Ok(()));
+}
+
+#[test]
+fn a_reason_is_a_sentence_for_people() {
+    let reason = Reason::KeepLast { good: 0, needed: 1 };
+    assert_eq!(reason.to_string(), "only 0 of at least 1 up: nothing is removed");
+}

@@ -1,0 +1,181 @@
+//! What the members' tags say about each app: who has it, in what state, under which addresses.
+
+use core::net::IpAddr;
+
+use crate::check::AppState;
+use crate::limits::ADDRESSES_PER_INSTANCE_MAX;
+use crate::membership::{Member, State};
+use crate::wire::serf;
+
+/// An app on one node, as its tags and its member state show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    pub node: Box<str>,
+    pub member: State,
+    /// What the node's last `a.APP` tag says.
+    pub app: AppState,
+    pub forced: bool,
+    /// What it publishes: `p.APP`, else `p`, else its gossip address. Sorted.
+    pub addrs: Vec<IpAddr>,
+}
+
+impl Instance {
+    /// Alive (or suspect) and up: part of the desired set U.
+    pub fn is_good(&self) -> bool {
+        self.member.is_running() && self.app == AppState::Up
+    }
+}
+
+/// The instances of `app` among `members`, sorted by node. Members without an `a.APP` tag have none.
+pub fn instances<'a>(app: &str, members: impl Iterator<Item = &'a Member>) -> Vec<Instance> {
+    let mut found: Vec<Instance> =
+        members.filter_map(|member| instance(app, member, serf::tags(&member.meta))).collect();
+    found.sort_by(|a, b| a.node.cmp(&b.node));
+    found
+}
+
+/// `member`'s instance of `app`, if its `tags` show one.
+fn instance<'t>(
+    app: &str,
+    member: &Member,
+    tags: impl Iterator<Item = (&'t str, &'t str)>,
+) -> Option<Instance> {
+    let (mut state, mut of_app, mut of_node) = (None, None, None);
+    for (key, value) in tags {
+        match key.strip_prefix("a.") {
+            Some(name) if name == app => state = Some(value),
+            _ if key == "p" => of_node = Some(value),
+            _ if key.strip_prefix("p.") == Some(app) => of_app = Some(value),
+            _ => {}
+        }
+    }
+    let (app_state, forced) = parse_state(state?);
+    let addrs = [of_app, of_node].into_iter().flatten().map(parse_addresses).find(|addrs| !addrs.is_empty());
+    Some(Instance {
+        node: member.name.clone(),
+        member: member.state,
+        app: app_state,
+        forced,
+        addrs: addrs.unwrap_or_else(|| vec![member.addr.ip().to_canonical()]),
+    })
+}
+
+/// The addresses that a node publishes whatever the app: `p`, else its gossip address.
+pub fn published_by(member: &Member) -> Vec<IpAddr> {
+    let tagged = serf::tag(&member.meta, "p").map(parse_addresses).filter(|addrs| !addrs.is_empty());
+    tagged.unwrap_or_else(|| vec![member.addr.ip().to_canonical()])
+}
+
+/// The value of an `a.APP` tag. A word that a later version may have counts as no verdict:
+/// it neither adds nor removes an address.
+fn parse_state(value: &str) -> (AppState, bool) {
+    let (word, forced) = match value.strip_suffix('!') {
+        Some(word) => (word, true),
+        None => (value, false),
+    };
+    (AppState::parse(word).unwrap_or(AppState::Unknown), forced)
+}
+
+/// Comma separated addresses; what is none is skipped.
+fn parse_addresses(value: &str) -> Vec<IpAddr> {
+    let parsed = value.split(',').filter_map(|part| part.trim().parse::<IpAddr>().ok());
+    sorted(parsed.map(|addr| addr.to_canonical()).take(ADDRESSES_PER_INSTANCE_MAX).collect())
+}
+
+/// The own tags that describe addresses: `p` where they differ from the gossip address.
+/// `None`: no tag needed. The form is one that [`instances`] reads.
+pub fn publish_tag(publish: &[IpAddr], default: &[IpAddr]) -> Option<String> {
+    let publish = sorted(publish.to_vec());
+    if publish.is_empty() || publish == sorted(default.to_vec()) {
+        return None;
+    }
+    let mut tag = String::new();
+    for addr in publish {
+        if !tag.is_empty() {
+            tag.push(',');
+        }
+        tag.push_str(&addr.to_string());
+    }
+    Some(tag)
+}
+
+fn sorted(mut addrs: Vec<IpAddr>) -> Vec<IpAddr> {
+    addrs.sort_unstable();
+    addrs.dedup();
+    addrs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Instant;
+
+    fn member() -> Member {
+        Member::new("fra1", "[::ffff:192.0.2.1]:7946".parse().expect("an address"), Instant::ZERO)
+    }
+
+    fn with(tags: &[(&str, &str)]) -> Option<Instance> {
+        instance("web", &member(), tags.iter().copied())
+    }
+
+    fn addrs(tags: &[(&str, &str)]) -> Vec<String> {
+        with(tags).expect("an instance").addrs.iter().map(IpAddr::to_string).collect()
+    }
+
+    #[test]
+    fn a_member_without_the_app_s_tag_has_no_instance() {
+        assert_eq!(with(&[("a.webmail", "up"), ("web", "up"), ("p", "192.0.2.5")]), None);
+        assert_eq!(instances("web", [member()].iter()), []);
+    }
+
+    #[test]
+    fn the_state_and_the_mark_forced_are_read() {
+        for (value, state, forced) in [
+            ("up", AppState::Up, false),
+            ("down!", AppState::Down, true),
+            ("maint", AppState::Maint, false),
+            ("unknown", AppState::Unknown, false),
+            ("sideways", AppState::Unknown, false),
+            ("", AppState::Unknown, false),
+        ] {
+            let found = with(&[("a.web", value)]).expect("an instance");
+            assert_eq!((found.app, found.forced), (state, forced), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_app_s_addresses_go_before_the_node_s_and_those_before_the_gossip_address() {
+        let (app, p, p_app) =
+            (("a.web", "up"), ("p", "192.0.2.9,2001:db8::1,192.0.2.8"), ("p.web", "192.0.2.7"));
+        assert_eq!(addrs(&[p_app, p, app]), ["192.0.2.7"]);
+        assert_eq!(addrs(&[app, p, ("p.other", "192.0.2.6")]), ["192.0.2.8", "192.0.2.9", "2001:db8::1"]);
+        assert_eq!(addrs(&[app]), ["192.0.2.1"]);
+        assert_eq!(addrs(&[app, ("p.web", "nonsense")]), ["192.0.2.1"]);
+    }
+
+    #[test]
+    fn a_node_publishes_what_its_tag_says_else_its_gossip_address() {
+        let mut node = member();
+        assert_eq!(published_by(&node), [node.addr.ip().to_canonical()]);
+        node.meta = serf::encode_tags([("p", "2001:db8::1,192.0.2.9")].into_iter()).into();
+        let addrs: Vec<String> = published_by(&node).iter().map(IpAddr::to_string).collect();
+        assert_eq!(addrs, ["192.0.2.9", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn one_member_cannot_publish_any_number_of_addresses() {
+        let many: Vec<String> = (0..30).map(|n| format!("192.0.2.{n}")).collect();
+        assert_eq!(addrs(&[("a.web", "up"), ("p", &many.join(","))]).len(), ADDRESSES_PER_INSTANCE_MAX);
+    }
+
+    #[test]
+    fn a_publish_tag_is_written_only_where_it_says_something_and_reads_back() {
+        let ip = |s: &str| s.parse::<IpAddr>().expect("an address");
+        let gossip = [ip("192.0.2.1")];
+        assert_eq!(publish_tag(&[], &gossip), None);
+        assert_eq!(publish_tag(&gossip, &gossip), None);
+        let tag = publish_tag(&[ip("2001:db8::1"), ip("192.0.2.2")], &gossip).expect("a tag");
+        assert_eq!(tag, "192.0.2.2,2001:db8::1");
+        assert_eq!(addrs(&[("a.web", "up"), ("p", &tag)]), ["192.0.2.2", "2001:db8::1"]);
+    }
+}
