@@ -27,3 +27,7 @@ pub mod view;
 pub mod safety;
 // layer 6: handlers
 pub mod delivery;
+// layer 7: requests and replies of the control socket
+pub mod control;
+// layer 8: all of it joined
+pub mod agent;

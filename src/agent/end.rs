@@ -1,0 +1,146 @@
+//! How the agent ends: by stopping (nobody notices a short absence) or by leaving the cluster.
+
+use core::time::Duration;
+
+use crate::agent::{Action, Agent, ClientId, news};
+use crate::control::{Done, reply_line};
+use crate::time::Instant;
+
+/// For so long own apps are shown withdrawn before the goodbye: a few gossip rounds.
+const WITHDRAW_TIME: Duration = Duration::from_secs(2);
+/// After this the process ends even if the goodbye did not get through.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Where the end stands.
+pub enum Ending {
+    Not,
+    /// Only a run that is under way is waited for; its own timeout bounds it.
+    Stopping {
+        clients: Vec<ClientId>,
+    },
+    /// Own apps are shown in maintenance; the goodbye follows at `until`.
+    Withdrawing {
+        until: Instant,
+        give_up: Instant,
+        clients: Vec<ClientId>,
+    },
+    /// Goodbye was said; until it got round, or `give_up`.
+    Leaving {
+        give_up: Instant,
+        done: bool,
+        clients: Vec<ClientId>,
+    },
+    /// [`Action::Exit`] was given out.
+    Ended,
+}
+
+impl Ending {
+    /// The next moment at which something happens by itself.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Withdrawing { until, .. } => Some(*until),
+            // Once it is over, only the run that is under way is waited for, and that has its own deadlines.
+            Self::Leaving { give_up, done: false, .. } => Some(*give_up),
+            _ => None,
+        }
+    }
+    pub fn is_leaving(&self) -> bool {
+        matches!(self, Self::Withdrawing { .. } | Self::Leaving { .. })
+    }
+    pub fn leave_done(&mut self) {
+        if let Self::Leaving { done, .. } = self {
+            *done = true;
+        }
+    }
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Not => "running",
+            Self::Stopping { .. } | Self::Ended => "stopping",
+            Self::Withdrawing { .. } | Self::Leaving { .. } => "leaving",
+        }
+    }
+    /// Clients that wait for the end.
+    fn clients(&mut self) -> Option<&mut Vec<ClientId>> {
+        match self {
+            Self::Stopping { clients }
+            | Self::Withdrawing { clients, .. }
+            | Self::Leaving { clients, .. } => Some(clients),
+            Self::Not | Self::Ended => None,
+        }
+    }
+    /// `client` is told when it is over.
+    pub fn wait(&mut self, client: ClientId) {
+        if let Some(clients) = self.clients()
+            && !clients.contains(&client)
+        {
+            clients.push(client);
+        }
+    }
+    pub fn forget(&mut self, client: ClientId) {
+        if let Some(clients) = self.clients() {
+            clients.retain(|&waiting| waiting != client);
+        }
+    }
+}
+
+impl Agent {
+    pub(super) fn begin_stop(&mut self, now: Instant) {
+        // Whoever says stop while it leaves does not want to wait for the goodbye.
+        let clients = match &mut self.ending {
+            Ending::Stopping { .. } | Ending::Ended => return,
+            other => other.clients().map(core::mem::take).unwrap_or_default(),
+        };
+        self.delivery.stop();
+        self.ending = Ending::Stopping { clients };
+        self.tell(news::stopping(now, self.delivery.is_running()));
+    }
+
+    pub(super) fn begin_leave(&mut self, now: Instant) {
+        if !matches!(self.ending, Ending::Not) {
+            return;
+        }
+        self.delivery.stop();
+        let until = match self.apps.iter().any(|own| own.has_instance()) {
+            true => now + WITHDRAW_TIME,
+            false => now,
+        };
+        let give_up = until + LEAVE_TIME_MAX;
+        self.ending = Ending::Withdrawing { until, give_up, clients: Vec::new() };
+        self.dirty = true;
+        self.tell(news::leaving(now));
+    }
+
+    /// At the end of every input.
+    pub(super) fn go_on_ending(&mut self, now: Instant) {
+        if let Ending::Withdrawing { until, give_up, clients } = &mut self.ending
+            && *until <= now
+        {
+            let (give_up, clients) = (*give_up, core::mem::take(clients));
+            self.ending = Ending::Leaving { give_up, done: false, clients };
+            self.membership.leave(now);
+            self.take_up_membership(now);
+        }
+        let is_over = match &mut self.ending {
+            Ending::Stopping { .. } => true,
+            Ending::Leaving { give_up, done, .. } => {
+                *done |= *give_up <= now;
+                *done
+            }
+            _ => false,
+        };
+        if is_over && !self.delivery.is_running() {
+            self.exit(now);
+        }
+    }
+
+    fn exit(&mut self, now: Instant) {
+        let message = if self.ending.is_leaving() { "left the cluster" } else { "stopped" };
+        self.tell(news::ended(now, message));
+        let line = reply_line(&Done { message: message.into() });
+        for client in self.ending.clients().map(core::mem::take).unwrap_or_default() {
+            self.actions.push_back(Action::Reply { client, line: line.clone(), last: true });
+        }
+        self.ending = Ending::Ended;
+        self.actions.push_back(Action::Exit { code: 0 });
+    }
+}

@@ -1,0 +1,411 @@
+//! All of it joined: what happened goes in, what to do comes out. No I/O, no clock, no entropy.
+
+mod attempts;
+mod end;
+pub mod events;
+mod lateness;
+mod news;
+mod noise;
+mod requests;
+mod status;
+mod tags;
+#[cfg(test)]
+mod tests;
+mod transitions;
+mod turn;
+
+use core::cell::Cell;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::check::attempt::{Exit, Outcome, Target};
+use crate::check::{App, AppState};
+use crate::delivery::{AppSituation, Delivery, Run, RunId, Signal};
+use crate::membership::{Membership, ResolveId, SendError, StreamEvent, StreamId};
+use crate::rng::{Rng, Seed};
+use crate::time::{Instant, earliest};
+use crate::{check, delivery, membership, safety};
+use attempts::Attempts;
+use end::Ending;
+use events::{Ring, Wall};
+use lateness::Lateness;
+use noise::Noise;
+use transitions::Transitions;
+
+/// Everything that the agent needs to know, checked.
+#[derive(Clone)]
+pub struct Config {
+    pub membership: membership::Config,
+    pub apps: Vec<AppConfig>,
+    pub handlers: Vec<delivery::Config>,
+    pub safety: safety::Config,
+    /// This node's addresses for handlers; empty: the advertised one.
+    pub publish: Vec<IpAddr>,
+    /// The operator's own tags.
+    pub tags: Vec<(Box<str>, Box<str>)>,
+    /// Keys of the file that have no effect yet, shown by `status -v`.
+    pub no_effect: Vec<Box<str>>,
+}
+
+/// One app of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppConfig {
+    pub check: check::Config,
+    pub policy: safety::AppPolicy,
+    /// Overrides the node's `publish`; empty: does not.
+    pub publish: Vec<IpAddr>,
+}
+
+pub type AttemptId = u32;
+pub type ClientId = u32;
+
+/// What the driver should do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    StreamOpen {
+        id: StreamId,
+        to: SocketAddr,
+    },
+    StreamSend {
+        id: StreamId,
+        bytes: Vec<u8>,
+    },
+    /// Flush, then close. Nothing more is heard of this id.
+    StreamClose {
+        id: StreamId,
+    },
+    /// Look the host name up (in a child).
+    Resolve {
+        id: ResolveId,
+        host: Box<str>,
+    },
+    /// Try it; answer with `handle_attempt`. One that cannot be started fails at once.
+    Attempt {
+        id: AttemptId,
+        target: Target,
+    },
+    /// Give it up: close the connection and answer nothing; a child gets TERM (its group) and is answered when it ended.
+    AttemptAbort {
+        id: AttemptId,
+    },
+    /// A child that did not go gets KILL (its group).
+    AttemptKill {
+        id: AttemptId,
+    },
+    /// Start it; answer with `handle_exit`.
+    Run {
+        id: RunId,
+        run: Box<Run>,
+    },
+    Signal {
+        id: RunId,
+        signal: Signal,
+    },
+    /// One JSON line for a client of the control socket; `last`: close afterwards.
+    Reply {
+        client: ClientId,
+        line: String,
+        last: bool,
+    },
+    /// One line for the log: `event=… key=value …` and a sentence.
+    Log {
+        level: log::Level,
+        line: String,
+    },
+    /// The process ends, with this exit code.
+    Exit {
+        code: u8,
+    },
+}
+
+/// The whole program less the operating system.
+///
+/// One input: note how late it comes, apply it, take up what it changed ([`Agent::finish`]). Only what matters to an
+/// app or a handler makes the agent look at the apps again, so a ping costs nothing.
+pub struct Agent {
+    identity: Identity,
+    membership: Membership,
+    apps: Vec<OwnApp>,
+    delivery: Delivery,
+    attempts: Attempts,
+
+    /// What the gates make of each app, in the order of `apps`; of the last look.
+    situations: Vec<AppSituation>,
+    /// Gates 1 to 4, of the last look.
+    may_act: Result<(), safety::Reason>,
+    /// Gate 1's first half: peers reached, or `settle` over.
+    settled: bool,
+    /// Something changed that apps or handlers may depend on.
+    dirty: bool,
+    /// Own metadata as the members know it.
+    meta: Vec<u8>,
+    transitions: Transitions,
+    ending: Ending,
+
+    actions: VecDeque<Action>,
+    events: Ring,
+    noise: Noise,
+    /// Counters as they were when noise was looked for.
+    counted: Counted,
+    /// Clients that follow the events.
+    followers: Vec<ClientId>,
+
+    started: Instant,
+    wall: Wall,
+    lateness: Lateness,
+    /// The deadline that the driver was told last.
+    asked: Cell<Option<Instant>>,
+    rss_kib: u64,
+    descriptors: u32,
+}
+
+/// What the configuration says of this node.
+struct Identity {
+    node: Box<str>,
+    cluster: Box<str>,
+    advertise: SocketAddr,
+    publish: Vec<IpAddr>,
+    tags: Vec<(Box<str>, Box<str>)>,
+    no_effect: Vec<Box<str>>,
+    settle: Duration,
+}
+
+/// One app of the file.
+struct OwnApp {
+    app: App,
+    policy: safety::AppPolicy,
+    publish: Vec<IpAddr>,
+    /// State and forced mark at the last look, to see a change.
+    shown: (AppState, bool),
+    /// P: what this node takes the outside to show. It follows what a handler told with success, here or, by its
+    /// record, on another node; where no handler tells this app, it follows G.
+    published: Option<Vec<safety::Address>>,
+    /// P of each handler, where more than one tells this app.
+    published_by: Vec<(Box<str>, Option<Vec<safety::Address>>)>,
+    /// G as people were told of it last.
+    goal: Option<Vec<safety::Address>>,
+    /// The gate that people were told of last.
+    guard: Option<safety::Reason>,
+}
+
+impl OwnApp {
+    /// Without checks there is no instance here, only the app's settings.
+    fn has_instance(&self) -> bool {
+        !self.app.config().checks.is_empty()
+    }
+}
+
+/// Counters of membership that become noise when they grow.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Counted {
+    bad: [u64; 8],
+    not_allowed: u64,
+    refused: u64,
+    send_errors: u64,
+}
+
+impl Agent {
+    pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
+        let mut rng = Rng::new(seed.rng);
+        let apps: Vec<OwnApp> = config.apps.into_iter().map(|app| OwnApp::new(app, &mut rng, now)).collect();
+        let identity = Identity {
+            node: config.membership.node.clone(),
+            cluster: config.membership.cluster.clone(),
+            advertise: config.membership.advertise,
+            publish: config.publish,
+            tags: config.tags,
+            no_effect: config.no_effect,
+            settle: config.safety.settle,
+        };
+        let (handlers, keys) = (config.handlers.len(), config.membership.keys.keys.len());
+        let delivery = Delivery::new(config.handlers, rng.next_u64(), now);
+        let meta = tags::own_meta(&identity, &apps, &delivery, false).unwrap_or_default();
+        let seed = Seed { rng: rng.next_u64(), nonce: seed.nonce };
+        let mut agent = Self {
+            membership: Membership::new(config.membership, &meta, seed, now),
+            identity,
+            apps,
+            delivery,
+            attempts: Attempts::default(),
+            situations: Vec::new(),
+            may_act: Err(safety::Reason::Settling),
+            settled: false,
+            dirty: true,
+            meta,
+            transitions: Transitions::default(),
+            ending: Ending::Not,
+            actions: VecDeque::new(),
+            events: Ring::default(),
+            noise: Noise::new(),
+            counted: Counted::default(),
+            followers: Vec::new(),
+            started: now,
+            wall: Wall::default(),
+            lateness: Lateness::default(),
+            asked: Cell::new(None),
+            rss_kib: 0,
+            descriptors: 0,
+        };
+        agent.tell(news::started(now, &agent.identity, agent.apps.len(), handlers, keys));
+        agent.drain_checks(now);
+        agent.finish(now);
+        agent
+    }
+
+    // What happened.
+    /// The date at `now`: since 1970. For people only; said at the start and now and then.
+    pub fn handle_wall_clock(&mut self, now: Instant, unix: Duration) {
+        self.wall.set(now, unix);
+    }
+    pub fn handle_packet(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) {
+        self.begin(now);
+        self.membership.handle_packet(now, from, packet);
+        self.count_noise(now, from);
+        self.finish(now);
+    }
+    pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, error: SendError) {
+        self.begin(now);
+        self.membership.handle_send_error(now, to, error);
+        self.count_noise(now, to);
+        self.finish(now);
+    }
+    pub fn accept_stream(&mut self, now: Instant, from: SocketAddr) -> Option<StreamId> {
+        self.begin(now);
+        let id = self.membership.accept_stream(now, from);
+        self.count_noise(now, from);
+        self.finish(now);
+        id
+    }
+    pub fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamEvent<'_>) {
+        self.begin(now);
+        self.membership.handle_stream(now, id, event);
+        self.count_noise(now, UNKNOWN_SOURCE);
+        self.finish(now);
+    }
+    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addresses: &[IpAddr], error: &str) {
+        self.begin(now);
+        self.membership.handle_resolved(now, id, addresses, error);
+        self.finish(now);
+    }
+    pub fn handle_attempt(&mut self, now: Instant, id: AttemptId, outcome: Outcome) {
+        self.begin(now);
+        if let Some((app, check)) = self.attempts.end(id)
+            && let Some(own) = self.apps.get_mut(app)
+        {
+            own.app.handle_attempt(now, check, outcome);
+            self.drain_checks(now);
+        }
+        self.finish(now);
+    }
+    /// A handler's run ended; `output` is the end of what it printed.
+    pub fn handle_exit(&mut self, now: Instant, id: RunId, exit: Exit, output: &[u8]) {
+        self.begin(now);
+        self.delivery.handle_exit(now, id, exit, output);
+        self.dirty = true;
+        self.finish(now);
+    }
+    /// A line from a client of the control socket, without its newline.
+    pub fn handle_request(&mut self, now: Instant, client: ClientId, line: &[u8]) {
+        self.begin(now);
+        self.answer(now, client, line);
+        self.finish(now);
+    }
+    /// The client is gone.
+    pub fn handle_client_gone(&mut self, client: ClientId) {
+        self.followers.retain(|&follower| follower != client);
+        self.ending.forget(client);
+    }
+    /// What the process uses, read by the driver now and then (kilobytes, descriptors), for `status`.
+    pub fn handle_usage(&mut self, rss_kib: u64, descriptors: u32) {
+        (self.rss_kib, self.descriptors) = (rss_kib, descriptors);
+    }
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.begin(now);
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        if is_due(self.membership.next_deadline()) {
+            self.membership.handle_timeout(now);
+            self.count_noise(now, UNKNOWN_SOURCE);
+        }
+        for own in self.apps.iter_mut().filter(|own| is_due(own.app.next_deadline())) {
+            own.app.handle_timeout(now);
+        }
+        self.drain_checks(now);
+        self.dirty |= is_due(self.delivery.next_deadline()) || is_due(self.settle_deadline());
+        while let Some(event) = self.noise.poll(now) {
+            self.log(&event);
+        }
+        self.finish(now);
+    }
+
+    // What the operator wants.
+    /// End without leaving: no more runs are started, the one that runs is waited for.
+    pub fn stop(&mut self, now: Instant) {
+        self.begin(now);
+        self.begin_stop(now);
+        self.finish(now);
+    }
+    /// Leave the cluster, then end.
+    pub fn leave(&mut self, now: Instant) {
+        self.begin(now);
+        self.begin_leave(now);
+        self.finish(now);
+    }
+
+    // What to do about it: after any call above, drain both until `None`.
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<SocketAddr> {
+        self.membership.poll_transmit(now, buf)
+    }
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front().or_else(|| self.membership.poll_action().map(Action::from))
+    }
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let checks = earliest(self.apps.iter().map(|own| own.app.next_deadline()));
+        let deadline = earliest([
+            self.membership.next_deadline(),
+            checks,
+            self.delivery.next_deadline(),
+            self.settle_deadline(),
+            self.ending.deadline(),
+            self.noise.next_deadline(),
+        ]);
+        self.asked.set(deadline);
+        deadline
+    }
+
+    /// When gate 1 opens at the latest; `None`: its first half has.
+    fn settle_deadline(&self) -> Option<Instant> {
+        (!self.settled).then(|| self.started + self.identity.settle)
+    }
+}
+
+/// Where bytes of a stream came from is known to membership only.
+const UNKNOWN_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), 0);
+
+impl OwnApp {
+    fn new(config: AppConfig, rng: &mut Rng, now: Instant) -> Self {
+        let app = App::new(config.check, rng, now);
+        let shown = (app.state(), app.is_forced());
+        Self {
+            app,
+            policy: config.policy,
+            publish: config.publish,
+            shown,
+            published: None,
+            published_by: Vec::new(),
+            goal: None,
+            guard: None,
+        }
+    }
+}
+
+impl From<membership::Action> for Action {
+    fn from(action: membership::Action) -> Self {
+        match action {
+            membership::Action::StreamOpen { id, to } => Self::StreamOpen { id, to },
+            membership::Action::StreamSend { id, bytes } => Self::StreamSend { id, bytes },
+            membership::Action::StreamClose { id } => Self::StreamClose { id },
+            membership::Action::Resolve { id, host } => Self::Resolve { id, host },
+        }
+    }
+}

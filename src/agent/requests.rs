@@ -1,0 +1,121 @@
+//! What clients of the control socket ask, and what they get.
+
+use core::time::Duration;
+
+use crate::agent::{Action, Agent, ClientId, Ending, news};
+use crate::check::AppState;
+use crate::control::text::{duration, printable};
+use crate::control::{Done, Events, ForceTo, Request, error_line, reply_line};
+use crate::limits::{CLIENT_BACKLOG_MAX, CLIENTS_MAX};
+use crate::time::Instant;
+
+impl Agent {
+    pub(super) fn answer(&mut self, now: Instant, client: ClientId, line: &[u8]) {
+        match Request::parse(line) {
+            Ok(Request::Status { verbose }) => {
+                let status = self.status(now, verbose);
+                self.reply(client, reply_line(&status));
+            }
+            Ok(Request::Members) => {
+                let mut members = self.members(now);
+                let mut line = reply_line(&members);
+                if line.len() > CLIENT_BACKLOG_MAX / 2 {
+                    // A client that is sent more than its limit is dropped: better without the raw tags.
+                    members.members.iter_mut().for_each(|member| member.tags.clear());
+                    line = reply_line(&members);
+                }
+                self.reply(client, line);
+            }
+            Ok(Request::Events { n, follow }) => self.reply_events(client, n, follow),
+            Ok(Request::App { app, to, for_secs }) => {
+                let line = match self.force(now, &app, to, for_secs.map(Duration::from_secs)) {
+                    Ok(message) => reply_line(&Done { message }),
+                    Err(error) => error_line(&error),
+                };
+                self.reply(client, line);
+            }
+            Ok(Request::Stop) => {
+                self.begin_stop(now);
+                self.reply_ending(client);
+            }
+            Ok(Request::Leave) => {
+                self.begin_leave(now);
+                self.reply_ending(client);
+            }
+            Ok(Request::Ping) => self.reply(client, reply_line(&Done { message: "here".into() })),
+            Err(error) => self.reply(client, error_line(&error)),
+        }
+    }
+
+    fn reply(&mut self, client: ClientId, line: String) {
+        self.actions.push_back(Action::Reply { client, line, last: true });
+    }
+
+    /// Says what is going on; the last line comes when it is over.
+    fn reply_ending(&mut self, client: ClientId) {
+        if matches!(self.ending, Ending::Ended) {
+            return self.reply(client, reply_line(&Done { message: "it has ended already".into() }));
+        }
+        let mut message = self.ending.as_str().to_owned();
+        if self.delivery.is_running() {
+            message.push_str("; waits for the handler that runs, for its timeout at most");
+        }
+        let line = reply_line(&Done { message });
+        self.actions.push_back(Action::Reply { client, line, last: false });
+        self.ending.wait(client);
+    }
+
+    fn reply_events(&mut self, client: ClientId, n: usize, follow: bool) {
+        if follow && self.followers.len() >= CLIENTS_MAX {
+            let error = format!("{CLIENTS_MAX} clients follow the events already; end one of them");
+            return self.reply(client, error_line(&error));
+        }
+        let wall = self.wall;
+        let lines: Vec<String> = self.events.newest(n).map(|event| event.json_line(wall)).collect();
+        let count = lines.len();
+        let head = reply_line(&Events { events: count });
+        self.actions.push_back(Action::Reply { client, line: head, last: !follow && count == 0 });
+        for (index, line) in lines.into_iter().enumerate() {
+            let last = !follow && index + 1 == count;
+            self.actions.push_back(Action::Reply { client, line, last });
+        }
+        if follow && !self.followers.contains(&client) {
+            self.followers.push(client);
+        }
+    }
+
+    /// A person says how the instance here is.
+    fn force(
+        &mut self,
+        now: Instant,
+        name: &str,
+        to: ForceTo,
+        time: Option<Duration>,
+    ) -> Result<String, String> {
+        let Some(own) = self.apps.iter_mut().find(|own| &*own.app.config().name == name) else {
+            let known: Vec<&str> = self.apps.iter().map(|own| &*own.app.config().name).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            return Err(format!("no app {} here; apps of the configuration: {known}", printable(name)));
+        };
+        if !own.has_instance() {
+            return Err(format!(
+                "{name} has no checks here, so no instance; say it on a node that serves it"
+            ));
+        }
+        let state = match to {
+            ForceTo::Up => Some(AppState::Up),
+            ForceTo::Down => Some(AppState::Down),
+            ForceTo::Auto => None,
+        };
+        let time = time.filter(|_| state.is_some());
+        own.app.force(now, state, time.map(|time| now + time));
+        self.tell(news::forced(now, name, to.as_str(), time));
+        self.dirty = true;
+        self.drain_checks(now);
+        Ok(match (to, time) {
+            (ForceTo::Auto, _) => format!("{name} is as its checks say"),
+            (_, Some(time)) => format!("{name} is forced {} for {}", to.as_str(), duration(time)),
+            (_, None) => format!("{name} is forced {} until `app {name} auto`", to.as_str()),
+        })
+    }
+}

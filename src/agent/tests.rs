@@ -1,0 +1,246 @@
+//! The parts joined, by way of the public methods only.
+
+use super::*;
+use crate::check::CheckConfig;
+use crate::delivery::{EventKind, Mode, Place};
+use crate::membership::Timing;
+use crate::safety::{AllDown, AppPolicy, MinUp};
+use crate::wire::crypt::KeyRing;
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn membership_config() -> membership::Config {
+    membership::Config {
+        node: "fra1".into(),
+        cluster: "tny".into(),
+        advertise: "192.0.2.1:7946".parse().unwrap(),
+        label: Box::default(),
+        keys: KeyRing::default(),
+        delegate_versions: [2, 5, 5],
+        timing: Timing {
+            probe_interval: secs(1),
+            probe_timeout: Duration::from_millis(500),
+            gossip_interval: Duration::from_millis(200),
+            gossip_nodes: 3,
+            suspicion_mult: 4,
+            indirect_checks: 3,
+            retransmit_mult: 4,
+            push_pull_interval: secs(30),
+            gossip_to_the_dead: secs(30),
+            tcp_timeout: secs(10),
+            reclaim_after: Duration::ZERO,
+        },
+        join: Vec::new(),
+        members: Vec::new(),
+        allow: Vec::new(),
+        forget_after: secs(72 * 3600),
+    }
+}
+
+fn mail() -> delivery::Config {
+    delivery::Config {
+        name: "mail".into(),
+        run: vec!["/bin/mail".into()],
+        mode: Mode::Event,
+        apps: vec!["web".into()],
+        place: Place::All,
+        events: vec![EventKind::AppUp, EventKind::AppDown],
+        timeout: secs(30),
+        debounce: Duration::ZERO,
+        min_interval: Duration::ZERO,
+        resync: secs(600),
+        env: Vec::new(),
+        user: None,
+    }
+}
+
+fn config(handlers: Vec<delivery::Config>) -> Config {
+    let check = CheckConfig {
+        target: Target::Tcp("127.0.0.1:80".parse().unwrap()),
+        interval: secs(10),
+        timeout: secs(5),
+        rise: 1,
+        fall: 1,
+    };
+    let web = AppConfig {
+        check: check::Config {
+            name: "web".into(),
+            checks: vec![check],
+            grace: Duration::ZERO,
+            hold_up: secs(15),
+        },
+        policy: AppPolicy { min_up: MinUp::Count(1), all_down: AllDown::Keep },
+        publish: Vec::new(),
+    };
+    Config {
+        membership: membership_config(),
+        apps: vec![web],
+        handlers,
+        safety: safety::Config { settle: secs(20) },
+        publish: Vec::new(),
+        tags: vec![("dc".into(), "fra".into()), ("cluster".into(), "forged".into())],
+        no_effect: Vec::new(),
+    }
+}
+
+/// An agent alone, its clock, and what it did. Every attempt passes at once.
+struct World {
+    agent: Agent,
+    now: Instant,
+    done: Vec<Action>,
+}
+
+impl World {
+    fn new(handlers: Vec<delivery::Config>) -> Self {
+        let agent = Agent::new(config(handlers), Seed::from_u64(7), Instant::ZERO);
+        let mut world = Self { agent, now: Instant::ZERO, done: Vec::new() };
+        world.drain();
+        world
+    }
+
+    fn drain(&mut self) {
+        let mut packet = Vec::new();
+        loop {
+            while self.agent.poll_transmit(self.now, &mut packet).is_some() {}
+            let Some(action) = self.agent.poll_action() else { return };
+            if let Action::Attempt { id, .. } = &action {
+                self.agent.handle_attempt(self.now, *id, Outcome::Pass("connected".into()));
+            }
+            if let Action::Run { id, .. } = &action {
+                self.agent.handle_exit(self.now, *id, Exit::Code(0), b"");
+            }
+            self.done.push(action);
+        }
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.agent.next_deadline().filter(|&at| at <= end) {
+            self.now = self.now.max(at);
+            self.agent.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// All reply lines to one request.
+    fn ask(&mut self, request: &str) -> Vec<String> {
+        self.done.clear();
+        self.agent.handle_request(self.now, 1, request.as_bytes());
+        self.drain();
+        let replies = self.done.iter().filter_map(|action| match action {
+            Action::Reply { line, .. } => Some(line.clone()),
+            _ => None,
+        });
+        replies.collect()
+    }
+
+    fn status(&mut self) -> crate::control::Status {
+        serde_json::from_str(&self.ask(r#"{"cmd":"status","verbose":true}"#)[0]).unwrap()
+    }
+
+    fn logged(&self, what: &str) -> usize {
+        let is = |action: &&Action| matches!(action, Action::Log { line, .. } if line.contains(what));
+        self.done.iter().filter(is).count()
+    }
+
+    fn runs(&self) -> usize {
+        self.done.iter().filter(|action| matches!(action, Action::Run { .. })).count()
+    }
+}
+
+#[test]
+fn a_check_that_passes_shows_in_the_own_tags() {
+    let mut world = World::new(Vec::new());
+    world.run_for(secs(30));
+    let members: crate::control::Members =
+        serde_json::from_str(&world.ask(r#"{"cmd":"members"}"#)[0]).unwrap();
+    let own = &members.members[0];
+    assert!(own.is_self && own.version.as_deref() == Some(tags::VERSION), "{own:?}");
+    let tag = |name: &str| own.tags.get(name).map(String::as_str);
+    assert_eq!((tag("a.web"), tag("dc"), tag("p")), (Some("up"), Some("fra"), None));
+    assert_eq!(tag("cluster"), Some("tny"), "the operator's tags must not replace ours");
+    let status = world.status();
+    assert_eq!((status.code, status.problems.as_slice()), (0, &[][..]));
+    assert_eq!(status.apps[0].publish.as_deref(), Some(&["192.0.2.1".to_owned()][..]));
+}
+
+#[test]
+fn bad_packets_are_counted_and_logged_once_a_minute() {
+    let mut world = World::new(Vec::new());
+    let from = "192.0.2.66:7946".parse().unwrap();
+    for _ in 0..1_000 {
+        world.agent.handle_packet(world.now, from, &mut [0xEE, 1, 2, 3]);
+        world.drain();
+    }
+    assert_eq!(world.logged("event=bad-packet"), 1);
+    let counters = world.status().counters.unwrap();
+    assert_eq!(counters.bad.values().sum::<u64>(), 1_000);
+    assert_eq!(
+        world.ask(r#"{"cmd":"members"}"#)[0].matches(r#""name":"#).count(),
+        2,
+        "fra1 and its app only"
+    );
+}
+
+#[test]
+fn the_first_verdict_after_a_start_is_no_event_and_a_forced_one_is() {
+    let mut world = World::new(vec![mail()]);
+    world.run_for(secs(60));
+    assert_eq!(world.runs(), 0);
+    let reply = world.ask(r#"{"cmd":"app","app":"web","to":"down","for_secs":60}"#);
+    assert_eq!(reply, [r#"{"ok":true,"message":"web is forced down for 1m"}"#]);
+    world.run_for(secs(20));
+    assert_eq!(world.runs(), 1);
+    assert!(world.status().apps[0].forced);
+}
+
+#[test]
+fn stop_answers_and_exits_and_a_refusal_changes_nothing() {
+    let mut world = World::new(Vec::new());
+    assert!(
+        world.ask(r#"{"cmd":"app","app":"nope","to":"up"}"#)[0].contains("apps of the configuration: web")
+    );
+    let replies = world.ask(r#"{"cmd":"stop"}"#);
+    assert!(replies.iter().any(|line| line.contains("stopped")), "{replies:?}");
+    assert_eq!(world.done.last(), Some(&Action::Exit { code: 0 }));
+}
+
+#[test]
+fn leave_withdraws_first_and_ends_within_its_time() {
+    let mut world = World::new(Vec::new());
+    world.run_for(secs(30));
+    world.ask(r#"{"cmd":"leave"}"#);
+    assert!(world.ask(r#"{"cmd":"members"}"#)[0].contains(r#""a.web":"maint""#));
+    world.run_for(secs(20));
+    assert!(world.done.contains(&Action::Exit { code: 0 }));
+}
+
+#[test]
+fn followers_are_told_and_those_gone_are_not() {
+    let mut world = World::new(Vec::new());
+    let lines = world.ask(r#"{"cmd":"events","n":1,"follow":true}"#);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let told = |world: &mut World| world.ask(r#"{"cmd":"app","app":"web","to":"up"}"#).concat();
+    assert!(told(&mut world).contains("app-forced"));
+    world.agent.handle_client_gone(1);
+    assert!(!told(&mut world).contains("app-forced"));
+}
+
+#[test]
+fn a_late_loop_is_gauged_and_told_once() {
+    let mut world = World::new(Vec::new());
+    world.run_for(secs(30));
+    world.done.clear();
+    world.agent.next_deadline();
+    world.now += secs(100);
+    let from = "192.0.2.66:7946".parse().unwrap();
+    world.agent.handle_packet(world.now, from, &mut []);
+    world.agent.handle_timeout(world.now);
+    world.drain();
+    assert_eq!(world.logged("event=loop-late"), 1);
+    let late = world.status().loop_late;
+    assert!(late.max_ms > 80_000 && late.count == 1, "{late:?}");
+}

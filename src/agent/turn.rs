@@ -1,0 +1,415 @@
+//! One turn: what an input changed is taken up, and where it matters the apps and handlers are looked at again.
+
+use core::net::SocketAddr;
+
+use crate::agent::events::Event;
+use crate::agent::noise::Kind;
+use crate::agent::transitions::{self, Change};
+use crate::agent::{Action, Agent, ClientId, Counted, UNKNOWN_SOURCE, news, tags};
+use crate::check::attempt::{Outcome, Target};
+use crate::check::{self, AppState};
+use crate::control::text;
+use crate::delivery::{self, AppSituation, EventKind, Occurrence, World};
+use crate::membership::{self, Member};
+use crate::safety::{self, Reason};
+use crate::time::Instant;
+use crate::view;
+use crate::wire::{self, serf};
+
+/// Own tags change what handlers see, and handlers' tags are own tags: after so many rounds it waits for the next
+/// input, whatever the tags do.
+const ROUNDS_MAX: usize = 3;
+
+impl Agent {
+    /// Before anything is changed: how late is it?
+    pub(super) fn begin(&mut self, now: Instant) {
+        if let Some(late) = self.lateness.note(now, self.asked.get()) {
+            let late = text::duration(late);
+            let event = self.noise.hit(now, Kind::Late, 1, || {
+                format!("the loop came round {late} late: suspended or starved; nothing is concluded from the silence")
+            });
+            self.log_noise(event);
+        }
+    }
+
+    /// After the input was applied.
+    pub(super) fn finish(&mut self, now: Instant) {
+        self.take_up_membership(now);
+        if self.dirty {
+            self.look_again(now);
+        }
+        self.go_on_ending(now);
+    }
+
+    // Membership.
+
+    pub(super) fn take_up_membership(&mut self, now: Instant) {
+        while let Some(event) = self.membership.poll_event() {
+            self.take_up(now, event);
+        }
+    }
+
+    fn take_up(&mut self, now: Instant, event: membership::Event) {
+        use membership::Event as Happened;
+        self.dirty |= news::matters(&event);
+        match news::of_membership(now, &event) {
+            news::Told::Event(told) => self.tell(told),
+            news::Told::Noise(kind, text) => {
+                let event = self.noise.hit(now, kind, 1, || text);
+                self.log_noise(event);
+            }
+            news::Told::Target(kind, name, error, text) => {
+                let event = self.noise.target_failed(now, kind, &name, &error, &text);
+                self.log_noise(event);
+            }
+            news::Told::Nothing => {}
+        }
+        match event {
+            Happened::Joined { node, returned } => {
+                self.learn_tags(now, &node);
+                // Who was there before us is no news: the members found at our own start.
+                if returned || self.may_act.is_ok() {
+                    self.node_occurrence(now, EventKind::NodeJoined, &node);
+                }
+            }
+            Happened::Updated { node } => self.learn_tags(now, &node),
+            Happened::Failed { node, .. } => self.node_occurrence(now, EventKind::NodeFailed, &node),
+            Happened::Left { node } => self.node_occurrence(now, EventKind::NodeLeft, &node),
+            Happened::Moved { node, .. } => {
+                self.learn_tags(now, &node);
+                self.node_occurrence(now, EventKind::NodeAddress, &node);
+            }
+            Happened::Forgotten { node } => self.transitions.forget(&node),
+            Happened::Synced { addr, join: true, error: None } => {
+                self.noise.target_reached(&addr.to_string());
+            }
+            Happened::LeaveDone => self.ending.leave_done(),
+            _ => {}
+        }
+    }
+
+    /// Tells event handlers of a node. Not before this node has settled: what it finds out then is old.
+    fn node_occurrence(&mut self, now: Instant, kind: EventKind, node: &str) {
+        let Some(member) = self.membership.member(node) else { return };
+        let has_settled = self.may_act.is_ok() || kind == EventKind::NodeJoined;
+        if !has_settled || node == &*self.identity.node {
+            return;
+        }
+        let state = if kind == EventKind::NodeJoined { AppState::Up } else { AppState::Down };
+        let occurrence = Occurrence {
+            kind,
+            app: None,
+            node: node.into(),
+            addrs: view::published_by(member),
+            state,
+            incarnation: member.incarnation,
+        };
+        self.delivery.handle_occurrence(now, &occurrence);
+        self.dirty = true;
+    }
+
+    /// Compares the app tags of `node` with what was known of them.
+    fn learn_tags(&mut self, now: Instant, node: &str) {
+        let Some(member) = self.membership.member(node) else { return };
+        let settled = self.may_act.is_ok();
+        let mut told = Vec::new();
+        for (name, value) in serf::tags(&member.meta) {
+            let Some(app) = name.strip_prefix("a.") else { continue };
+            let Some((state, forced)) = transitions::parse(value) else { continue };
+            let change = self.transitions.learn(node, app, state, settled);
+            if change != Change::Nothing {
+                told.push((change, app_occurrence(member, app, state), forced));
+            }
+        }
+        let has = |app: &str| serf::tags(&member.meta).any(|(name, _)| name.strip_prefix("a.") == Some(app));
+        self.transitions.keep(node, has);
+        for (change, occurrence, forced) in told {
+            // What a person said needs no check's word.
+            let why =
+                self.own_summary(now, &occurrence).filter(|_| !forced && occurrence.state != AppState::Maint);
+            self.tell(news::of_app(now, &occurrence, forced, change, why.as_deref()));
+            if change == Change::News {
+                self.delivery.handle_occurrence(now, &occurrence);
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// What the deciding check says, if the instance is an own one.
+    fn own_summary(&self, now: Instant, occurrence: &Occurrence) -> Option<String> {
+        let is_own = *occurrence.node == *self.identity.node;
+        let name = occurrence.app.as_deref().filter(|_| is_own)?;
+        self.apps.iter().find(|own| &*own.app.config().name == name).map(|own| own.app.summary(now))
+    }
+
+    // Checks.
+
+    /// Hands out what the checks want done, and sees whether an app changed.
+    pub(super) fn drain_checks(&mut self, now: Instant) {
+        for (index, own) in self.apps.iter_mut().enumerate() {
+            while let Some(action) = own.app.poll_action() {
+                match action {
+                    check::Action::Start { check, target } => {
+                        let is_child = matches!(target, Target::Exec(_));
+                        let id = self.attempts.start(index, check, is_child);
+                        self.actions.push_back(Action::Attempt { id, target });
+                    }
+                    check::Action::Abort { check } => {
+                        let Some((id, is_child)) = self.attempts.abort(index, check) else { continue };
+                        self.actions.push_back(Action::AttemptAbort { id });
+                        if !is_child {
+                            // The driver says no more about a connection: this is the report that ends it.
+                            own.app.handle_attempt(now, check, Outcome::Fail("given up".into()));
+                        }
+                    }
+                    check::Action::Kill { check } => {
+                        let id = self.attempts.find(index, check);
+                        self.actions.extend(id.map(|id| Action::AttemptKill { id }));
+                    }
+                }
+            }
+            let shown = (own.app.state(), own.app.is_forced());
+            self.dirty |= shown != own.shown;
+            own.shown = shown;
+        }
+    }
+
+    // Apps and handlers.
+
+    fn look_again(&mut self, now: Instant) {
+        // Own first verdicts are shown before they open gate 1, so that they are no news (see `transitions`).
+        self.show_tags(now);
+        self.settle(now);
+        for _ in 0..ROUNDS_MAX {
+            self.dirty = false;
+            self.show_tags(now);
+            self.weigh(now);
+            self.update_delivery(now);
+            self.drain_delivery(now);
+            if !self.take_up_published() && !self.tags_changed() && !self.dirty {
+                return;
+            }
+        }
+        self.show_tags(now);
+        self.dirty = false;
+    }
+
+    /// Gate 1 (`interfaces`, section 5). Once it has opened, this node has settled.
+    fn settle(&mut self, now: Instant) {
+        // Who is the join target of all others has none itself, and knows nobody at first.
+        let knows_somebody = self.membership.members().nth(1).is_some();
+        let joined = self.membership.is_joined() && knows_somebody;
+        self.settled |= joined || self.settle_deadline().is_some_and(|deadline| deadline <= now);
+        let may_act = self.gate_one();
+        match (&self.may_act, &may_act) {
+            (Err(_), Ok(())) => self.tell(news::gates_open(now, joined)),
+            (Ok(()), Err(reason)) => self.tell(news::gates_closed(now, reason)),
+            _ => {}
+        }
+        self.may_act = may_act;
+    }
+
+    fn gate_one(&self) -> Result<(), Reason> {
+        let mut with_instance = self.apps.iter().filter(|own| own.has_instance());
+        let silent = with_instance.find(|own| own.app.state() == AppState::Unknown);
+        safety::settle(self.settled, silent.map(|own| &*own.app.config().name))
+    }
+
+    fn own_meta(&self) -> Option<Vec<u8>> {
+        tags::own_meta(&self.identity, &self.apps, &self.delivery, self.ending.is_leaving())
+    }
+
+    fn tags_changed(&self) -> bool {
+        self.own_meta().is_some_and(|meta| meta != self.meta)
+    }
+
+    fn show_tags(&mut self, now: Instant) {
+        let Some(meta) = self.own_meta() else {
+            let event = self.noise.hit(now, Kind::TagsTooLong, 1, || {
+                "the own tags do not fit into 512 bytes; the others see the old ones".into()
+            });
+            return self.log_noise(event);
+        };
+        if meta != self.meta {
+            self.membership.set_meta(now, &meta);
+            self.meta = meta;
+            let node = self.identity.node.clone();
+            self.learn_tags(now, &node);
+        }
+    }
+
+    /// Instances, gates and P of every app.
+    fn weigh(&mut self, now: Instant) {
+        let mut told = Vec::new();
+        let mut situations = Vec::with_capacity(self.apps.len());
+        for own in &mut self.apps {
+            let name = &own.app.config().name;
+            let instances = view::instances(name, self.membership.members());
+            let verdict = safety::decide(&instances, own.published.as_deref(), &own.policy);
+            // Before this node may act, a guard holds nothing that would not be held anyway.
+            if self.may_act.is_ok() && own.guard != verdict.guard {
+                told.push(news::of_guard(now, name, verdict.guard.as_ref()));
+                own.guard = verdict.guard.clone();
+            }
+            if let Some(publish) = verdict.publish.as_ref().filter(|_| self.may_act.is_ok())
+                && own.goal.as_ref() != Some(publish)
+            {
+                told.push(news::published(now, name, publish));
+                own.goal = Some(publish.clone());
+            }
+            let why = match own.has_instance() {
+                true => vec![(self.identity.node.clone(), own.app.summary(now))],
+                false => Vec::new(),
+            };
+            let decide = |(handler, published): &(Box<str>, Option<Vec<safety::Address>>)| {
+                (handler.clone(), safety::decide(&instances, published.as_deref(), &own.policy))
+            };
+            let of_handlers = own.published_by.iter().map(decide).collect();
+            situations.push(AppSituation { name: name.clone(), instances, verdict, of_handlers, why });
+        }
+        self.situations = situations;
+        told.into_iter().for_each(|event| self.tell(event));
+    }
+
+    /// P follows what was told with success, so that `keep` keeps what the outside shows and not what it was about to
+    /// show: when all instances go down within one debounce, all of them stay. True if P changed.
+    fn take_up_published(&mut self) -> bool {
+        let mut changed = false;
+        for (own, situation) in self.apps.iter_mut().zip(&self.situations) {
+            let published = match self.delivery.published(&own.app.config().name) {
+                Some(told) => told,
+                None => situation
+                    .verdict
+                    .publish
+                    .clone()
+                    .filter(|_| self.may_act.is_ok())
+                    .or(own.published.clone()),
+            };
+            let mut published_by = self.delivery.published_by(&own.app.config().name);
+            if published_by.len() < 2 {
+                published_by = Vec::new();
+            }
+            changed |= published != own.published || published_by != own.published_by;
+            (own.published, own.published_by) = (published, published_by);
+        }
+        changed
+    }
+
+    fn update_delivery(&mut self, now: Instant) {
+        let members: Vec<&Member> = self.membership.members().collect();
+        let world = World {
+            node: &self.identity.node,
+            cluster: &self.identity.cluster,
+            unix_now: self.wall.unix_secs(now),
+            members: &members,
+            apps: &self.situations,
+            may_act: self.may_act.clone(),
+        };
+        self.delivery.update(now, &world);
+    }
+
+    fn drain_delivery(&mut self, now: Instant) {
+        while let Some(action) = self.delivery.poll_action() {
+            match action {
+                delivery::Action::Run { id, run } => self.actions.push_back(Action::Run { id, run }),
+                delivery::Action::Signal { id, signal } => {
+                    self.actions.push_back(Action::Signal { id, signal });
+                }
+                delivery::Action::Report(report) => {
+                    self.tell(news::of_report(now, &report));
+                    if let Some(output) = news::output_of(&report) {
+                        let line = news::output_line(&report, output);
+                        self.actions.push_back(Action::Log { level: log::Level::Warn, line });
+                    }
+                }
+            }
+        }
+    }
+
+    // Telling people.
+
+    /// To the log, the ring and those who follow.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.log(&event);
+        if !self.followers.is_empty() {
+            let line = event.json_line(self.wall);
+            let reply = |&client: &ClientId| Action::Reply { client, line: line.clone(), last: false };
+            self.actions.extend(self.followers.iter().map(reply));
+        }
+        self.events.push(event);
+    }
+
+    pub(super) fn log(&mut self, event: &Event) {
+        self.actions.push_back(Action::Log { level: event.level, line: event.log_line() });
+    }
+
+    fn log_noise(&mut self, event: Option<Event>) {
+        if let Some(event) = event {
+            self.log(&event);
+        }
+    }
+
+    /// Looks whether what just came in (or went out) was bad. Noise goes to the log only: a flood must not wash the
+    /// history out of the ring.
+    pub(super) fn count_noise(&mut self, now: Instant, peer: SocketAddr) {
+        let counters = self.membership.counters();
+        let counted = Counted {
+            bad: counters.bad,
+            not_allowed: counters.not_allowed,
+            refused: counters.refused,
+            send_errors: counters.send_errors,
+        };
+        if counted == self.counted {
+            return;
+        }
+        let before = core::mem::replace(&mut self.counted, counted);
+        let bad = wire::Error::KINDS.iter().enumerate().map(|(kind, name)| {
+            let (now, before) = (counted.bad.get(kind), before.bad.get(kind));
+            (Kind::Bad(kind), now.copied(), before.copied(), *name)
+        });
+        let others = [
+            (Kind::NotAllowed, counted.not_allowed, before.not_allowed, "\"allow\" does not name the source"),
+            (Kind::Refused, counted.refused, before.refused, "at a limit; see `picored status -v`"),
+            (Kind::SendError, counted.send_errors, before.send_errors, "a datagram could not be sent"),
+        ];
+        let others =
+            others.into_iter().map(|(kind, now, before, text)| (kind, Some(now), Some(before), text));
+        for (kind, after, before, text) in bad.chain(others) {
+            let grown = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
+            if grown > 0 {
+                let event = self.noise.hit(now, kind, grown, || noise_text(kind, peer, text));
+                self.log_noise(event);
+            }
+        }
+    }
+}
+
+fn noise_text(kind: Kind, peer: SocketAddr, text: &str) -> String {
+    let place = match kind {
+        _ if peer == UNKNOWN_SOURCE => String::new(),
+        Kind::SendError => format!(" (to {peer})"),
+        _ => format!(" (from {peer})"),
+    };
+    match kind {
+        Kind::Bad(_) => format!("dropped a message: {text}{place}"),
+        Kind::SendError => format!("{text}{place}"),
+        _ => format!("refused: {text}{place}"),
+    }
+}
+
+fn app_occurrence(member: &Member, app: &str, state: AppState) -> Occurrence {
+    let kind = match state {
+        AppState::Up => EventKind::AppUp,
+        AppState::Down | AppState::Unknown => EventKind::AppDown,
+        AppState::Maint => EventKind::AppMaint,
+    };
+    let addrs = view::instances(app, core::iter::once(member)).pop().map(|instance| instance.addrs);
+    Occurrence {
+        kind,
+        app: Some(app.into()),
+        node: member.name.clone(),
+        addrs: addrs.unwrap_or_default(),
+        state,
+        incarnation: member.incarnation,
+    }
+}
