@@ -31,3 +31,5 @@ pub mod delivery;
 pub mod control;
 // layer 8: all of it joined
 pub mod agent;
+// layer 9: the configuration file
+pub mod config;

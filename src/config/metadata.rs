@@ -1,0 +1,73 @@
+//! Whether everything that a node says of itself fits into memberlist's 512 bytes of metadata.
+
+use core::net::IpAddr;
+
+use crate::agent::AppConfig;
+use crate::limits::META_MAX;
+
+/// A tag's name and the longest value that it can have.
+pub type Tag = (String, String);
+
+/// The tags of a node in their longest states; `handlers` are what delivery says of its own.
+pub fn longest(
+    cluster: &str,
+    version: &str,
+    apps: &[AppConfig],
+    publish: &[IpAddr],
+    handlers: Vec<Tag>,
+    operators: &[(Box<str>, Box<str>)],
+) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = vec![("cluster".into(), cluster.into()), ("v".into(), version.into())];
+    if !publish.is_empty() {
+        tags.push(("p".into(), addresses(publish)));
+    }
+    for app in apps.iter().filter(|app| !app.check.checks.is_empty()) {
+        tags.push((format!("a.{}", app.check.name), "unknown!".into()));
+        if !app.publish.is_empty() {
+            tags.push((format!("p.{}", app.check.name), addresses(&app.publish)));
+        }
+    }
+    tags.extend(handlers);
+    tags.extend(operators.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    tags
+}
+
+/// As long as the tag's value: the addresses with one byte between them.
+fn addresses(list: &[IpAddr]) -> String {
+    list.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// What is wrong, with the size of each part, if the tags do not fit.
+pub fn too_long(tags: &[Tag]) -> Option<String> {
+    // 0xFF, then a map of raw strings (protocol page, 8.1 and 2.2).
+    let head = if tags.len() < 16 { 2 } else { 4 };
+    let total = head + tags.iter().map(size).sum::<usize>();
+    if total <= META_MAX {
+        return None;
+    }
+    let parts: Vec<String> = tags.iter().map(|tag| format!("{} {}", tag.0, size(tag))).collect();
+    Some(format!(
+        "what this node says of itself can become {total} bytes long, and {META_MAX} fit: {}; \
+         use shorter names, fewer addresses, apps, handlers or tags",
+        parts.join(", ")
+    ))
+}
+
+fn size((name, value): &Tag) -> usize {
+    let raw = |text: &str| text.len() + if text.len() < 32 { 1 } else { 3 };
+    raw(name) + raw(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_fit_up_to_the_last_byte() {
+        // 2 + (1+7 + 1+7) + (1+1 + 3+n)
+        let with = |n| vec![("cluster".to_string(), "default".to_string()), ("x".into(), "y".repeat(n))];
+        assert_eq!(too_long(&with(512 - 2 - 16 - 5)), None);
+        let said = too_long(&with(512 - 2 - 16 - 4)).unwrap();
+        assert!(said.contains("513 bytes") && said.contains("cluster 16, x 495"), "{said}");
+    }
+}

@@ -1,0 +1,176 @@
+//! Durations, sizes, names that are near, base64: small readings of strings.
+
+use core::time::Duration;
+
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SIZE_UNITS: [(&str, u64); 6] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("B", 1)];
+
+pub use crate::control::text::parse_duration as duration;
+
+/// `1MiB`, `64KiB`, or bytes.
+pub fn size(text: &str) -> Option<u64> {
+    whole(text).or_else(|| with_unit(text, &SIZE_UNITS))
+}
+
+/// `50%`: 1 to 100.
+pub fn percent(text: &str) -> Option<u8> {
+    let number = whole(text.strip_suffix('%')?)?;
+    u8::try_from(number).ok().filter(|n| (1..=100).contains(n))
+}
+
+/// Digits alone: no sign, no point, no exponent.
+pub fn whole(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    whole(number)?.checked_mul(*factor)
+}
+
+/// The inverse of [`duration`], in the greatest unit that says it exactly (for people who want to know about
+/// how long, there is `control::text::duration`).
+pub fn show_duration(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if millis == 0 {
+        return "0s".into();
+    }
+    let exact = DURATION_UNITS.iter().rev().skip(1).find(|(_, factor)| millis % factor == 0);
+    exact.map_or_else(|| format!("{millis}ms"), |(unit, factor)| format!("{}{unit}", millis / factor))
+}
+
+/// The inverse of [`size`].
+pub fn show_size(bytes: u64) -> String {
+    let exact = SIZE_UNITS[..3].iter().rev().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
+    exact.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
+}
+
+/// The name that was probably meant: at most a third of its letters are wrong.
+pub fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    if wrong.len() > 64 {
+        return None;
+    }
+    let near = names.map(|name| (distance(wrong, name), name)).min_by_key(|(distance, _)| *distance)?;
+    let allowed = (near.1.len().max(wrong.len()) / 3).max(1);
+    (near.0 <= allowed && near.0 < near.1.len()).then_some(near.1)
+}
+
+/// Edit distance where swapping two neighbours is one step (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let changed = usize::from(!a[i].eq_ignore_ascii_case(&b[j]));
+            let mut best = (last[j] + changed).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = core::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 of RFC 4648 section 4: the standard alphabet, padded.
+pub fn base64(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for i in 0..4 {
+            let sextet = (bits >> (18 - 6 * i)) & 63;
+            out.push(if i <= chunk.len() { ALPHABET[sextet as usize] as char } else { '=' });
+        }
+    }
+    out
+}
+
+/// The inverse of [`base64`], and strict: padding must be there, and the bits it leaves over zero.
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let unpadded = text.trim_end_matches('=');
+    let padding = text.len() - unpadded.len();
+    let (mut out, mut bits, mut count) = (Vec::with_capacity(text.len() / 4 * 3), 0u32, 0u32);
+    for byte in unpadded.bytes() {
+        let sextet = ALPHABET.iter().position(|&letter| letter == byte)?;
+        bits = (bits << 6 | sextet as u32) & 0xFFFF;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+        }
+    }
+    let left_over = bits & ((1 << count) - 1);
+    (padding <= 2 && left_over == 0 && (unpadded.len() + padding).is_multiple_of(4)).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_read_and_shown() {
+        let table =
+            [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("24h", 86_400_000), ("1500ms", 1_500)];
+        for (text, millis) in table {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(show_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(duration("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(duration("15"), Some(Duration::from_secs(15)));
+        for wrong in
+            ["", "s", "-1s", "1.5s", "10 s", "10S", "1e3", "99999999999999999999s", "18446744073709551615d"]
+        {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+        assert_eq!((size("1MiB"), size("64KiB"), size("512")), (Some(1 << 20), Some(65_536), Some(512)));
+        assert_eq!((size("1mib"), size("MiB")), (None, None));
+        assert_eq!((show_size(1 << 20), show_size(1_000)), ("1MiB".into(), "1000".into()));
+        assert_eq!(
+            (percent("50%"), percent("0%"), percent("101%"), percent("50")),
+            (Some(50), None, None, None)
+        );
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let names = ["interval", "timeout", "rise", "fall"];
+        let near = |wrong| nearest(wrong, names.into_iter());
+        assert_eq!(near("inteval"), Some("interval"));
+        assert_eq!(near("tiemout"), Some("timeout"));
+        assert_eq!(near("Interval"), Some("interval"));
+        assert_eq!(near("fal"), Some("fall"));
+        assert_eq!(near("colour"), None);
+        assert_eq!(near(""), None);
+        assert_eq!(near(&"x".repeat(1_000)), None);
+    }
+
+    #[test]
+    fn base64_is_strict() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+            assert_eq!(from_base64(text).as_deref(), Some(bytes.as_bytes()));
+        }
+        for wrong in ["Zg", "Zg=", "Zh==", "Zm9v=", "====", "Z===", "Zm 9", "Zm9-", "Zg==Zg=="] {
+            assert_eq!(from_base64(wrong), None, "{wrong}");
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_base64(&base64(&all)), Some(all));
+    }
+}
