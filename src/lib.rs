@@ -33,3 +33,7 @@ pub mod control;
 pub mod agent;
 // layer 9: the configuration file
 pub mod config;
+// layer 10: everything that touches the operating system, and nothing that decides
+pub mod driver;
+// layer 11: commands, tables, start-up, exit codes
+pub mod cli;

@@ -1,0 +1,333 @@
+//! `check-config`: everything that is wrong at once, or "ok" and what will be in effect.
+
+use core::fmt::Write;
+use core::net::IpAddr;
+use core::time::Duration;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::agent::AppConfig;
+use crate::check::CheckConfig;
+use crate::check::attempt::{Body, Target};
+use crate::config::{Config, Problem, units};
+use crate::delivery::{self, EventKind, Mode, Place};
+use crate::driver::files;
+use crate::membership;
+use crate::safety::{AllDown, MinUp};
+
+/// All is well.
+const OK: u8 = 0;
+/// sysexits' `EX_CONFIG`.
+const CONFIG: u8 = 78;
+
+/// Parses, validates, looks at permissions and programs. With `show` a good file's effective values
+/// are printed as JSON that is itself a configuration, without keys and without the values of `env`.
+pub fn check_config(path: &Path, show: bool) -> (String, u8) {
+    let (config, programs) = match files::load_parts(path) {
+        Ok(loaded) => loaded,
+        Err(error) => return (error.to_string().replace(", not started", "") + "\n", CONFIG),
+    };
+    if !programs.is_empty() {
+        let plural = if programs.len() == 1 { "problem" } else { "problems" };
+        let mut out = format!("picored: {}: {} {plural}\n", path.display(), programs.len());
+        programs.iter().for_each(|(problem, _)| say(&mut out, format_args!("{problem}")));
+        tell_notes(&mut out, &config.notes);
+        return (out, CONFIG);
+    }
+    if show {
+        let text = serde_json::to_string_pretty(&effective(&config)).unwrap_or_default();
+        return (text + "\n", OK);
+    }
+    (summary(path, &config), OK)
+}
+
+fn say(out: &mut String, line: core::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{line}");
+}
+
+fn tell_notes(out: &mut String, notes: &[Problem]) {
+    if !notes.is_empty() {
+        say(out, format_args!("to note:"));
+    }
+    notes.iter().for_each(|note| say(out, format_args!("{note}")));
+}
+
+fn summary(path: &Path, config: &Config) -> String {
+    let mut out = format!("picored: {}: ok\n", path.display());
+    let member = &config.agent.membership;
+    let bind: Vec<String> = config.bind.iter().map(ToString::to_string).collect();
+    let keys = match member.keys.keys.len() {
+        0 => "not encrypted".into(),
+        1 => "encrypted, 1 key".into(),
+        n => format!("encrypted, {n} keys"),
+    };
+    say(&mut out, format_args!("  node      {} in cluster {}", member.node, member.cluster));
+    say(&mut out, format_args!("  bind      {} ({keys})", bind.join(", else ")));
+    let advertise = config.advertise.map_or("found out at the start".into(), |addr| addr.to_string());
+    say(&mut out, format_args!("  advertise {advertise}"));
+    let join: Vec<String> = member.join.iter().map(show_target).collect();
+    say(
+        &mut out,
+        format_args!("  join      {}", if join.is_empty() { "nobody".into() } else { join.join(", ") }),
+    );
+    for app in &config.agent.apps {
+        let (name, checks) = (&app.check.name, app.check.checks.len());
+        let plural = if checks == 1 { "check" } else { "checks" };
+        say(&mut out, format_args!("  app       {name}: {checks} {plural}"));
+    }
+    for handler in &config.agent.handlers {
+        let (mode, place) = (mode(handler.mode), place(handler.place));
+        let program = handler.run.first().map_or("", AsRef::as_ref);
+        say(&mut out, format_args!("  handler   {}: {mode}, where {place}, {program}", handler.name));
+    }
+    tell_notes(&mut out, &config.notes);
+    out
+}
+
+/// What is in effect, in the words of the configuration.
+fn effective(config: &Config) -> Value {
+    let (agent, member) = (&config.agent, &config.agent.membership);
+    let timing = &member.timing;
+    let named = |(name, value): &(Box<str>, Box<str>)| (name.to_string(), json!(value));
+    let mut all = json!({
+        "node": member.node,
+        "cluster": member.cluster,
+        "publish": agent.publish,
+        "join": member.join.iter().map(show_target).collect::<Vec<_>>(),
+        "members": member.members,
+        "profile": config.profile,
+        "probe_interval": show(timing.probe_interval),
+        "probe_timeout": show(timing.probe_timeout),
+        "gossip_interval": show(timing.gossip_interval),
+        "gossip_nodes": timing.gossip_nodes,
+        "suspicion_mult": timing.suspicion_mult,
+        "indirect_checks": timing.indirect_checks,
+        "push_pull_interval": show(timing.push_pull_interval),
+        "reclaim_after": show(timing.reclaim_after),
+        "// keys": format!("{} (not shown)", member.keys.keys.len()),
+        "label": String::from_utf8_lossy(&member.label),
+        "peers": if member.delegate_versions == [0, 0, 0] { "memberlist" } else { "serf" },
+        "tags": agent.tags.iter().map(named).collect::<Map<_, _>>(),
+        "apps": agent.apps.iter().map(|a| (a.check.name.to_string(), show_app(a))).collect::<Map<_, _>>(),
+        "handlers": agent.handlers.iter().map(|h| (h.name.to_string(), show_handler(h))).collect::<Map<_, _>>(),
+        "safety": { "settle": show(agent.safety.settle) },
+        "forget_after": show(member.forget_after),
+        "control": config.control,
+        "log": { "level": config.log.level.as_str().to_ascii_lowercase(), "max_size": units::show_size(config.log.max_size) },
+    });
+    // What cannot be said by an empty value is left out.
+    if let [bind] = config.bind.as_slice() {
+        all["bind"] = json!(bind);
+    }
+    if let Some(advertise) = config.advertise {
+        all["advertise"] = json!(advertise);
+    }
+    if !member.allow.is_empty() {
+        let networks = member.allow.iter().map(|network| format!("{}/{}", network.addr, network.prefix));
+        all["allow"] = networks.collect();
+    }
+    if let Some(file) = &config.log.file {
+        all["log"]["file"] = json!(file);
+    }
+    if member.keys.is_empty() {
+        all["insecure"] = json!(true);
+    }
+    all
+}
+
+fn show(duration: Duration) -> String {
+    units::show_duration(duration)
+}
+
+fn show_target(target: &membership::Target) -> String {
+    match target {
+        membership::Target::Addr(addr) => addr.to_string(),
+        membership::Target::Name { host, port } => format!("{host}:{port}"),
+    }
+}
+
+fn show_app(app: &AppConfig) -> Value {
+    let mut shown = json!({
+        "checks": app.check.checks.iter().map(show_check).collect::<Vec<_>>(),
+        "grace": show(app.check.grace),
+        "hold_up": show(app.check.hold_up),
+        "min_up": match app.policy.min_up {
+            MinUp::Count(count) => json!(count),
+            MinUp::Percent(percent) => json!(format!("{percent}%")),
+        },
+        "all_down": match &app.policy.all_down {
+            AllDown::Keep => json!("keep"),
+            AllDown::All => json!("all"),
+            AllDown::Empty => json!("empty"),
+            AllDown::Fallback(addrs) => json!(addrs.iter().map(IpAddr::to_string).collect::<Vec<_>>()),
+        },
+    });
+    if !app.publish.is_empty() {
+        shown["publish"] = json!(app.publish);
+    }
+    shown
+}
+
+fn show_check(check: &CheckConfig) -> Value {
+    let mut shown = match &check.target {
+        Target::Tcp(addr) => json!({ "tcp": addr }),
+        Target::Unix(path) => json!({ "unix": path }),
+        Target::Exec(exec) => json!({ "exec": exec.argv, "warn_ok": exec.warn_ok }),
+        Target::Http(http) => {
+            let mut shown =
+                json!({ "http": format!("http://{}{}", http.addr, http.path), "host": http.host });
+            match &http.body {
+                Body::Any => {}
+                Body::Contains(text) => shown["body_contains"] = json!(text),
+                Body::Equals(text) => shown["body_equals"] = json!(text),
+            }
+            if !http.status.is_empty() {
+                shown["status"] = json!(http.status);
+            }
+            shown
+        }
+    };
+    shown["interval"] = json!(show(check.interval));
+    shown["timeout"] = json!(show(check.timeout));
+    shown["rise"] = json!(check.rise);
+    shown["fall"] = json!(check.fall);
+    shown
+}
+
+fn show_handler(handler: &delivery::Config) -> Value {
+    let mut shown = json!({
+        "run": handler.run,
+        "mode": mode(handler.mode),
+        "where": place(handler.place),
+        "timeout": show(handler.timeout),
+        "debounce": show(handler.debounce),
+        "min_interval": show(handler.min_interval),
+        // Values may be secrets.
+        "// env": handler.env.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+    });
+    if !handler.apps.is_empty() {
+        shown["apps"] = json!(handler.apps);
+    }
+    if handler.mode == Mode::Sync {
+        shown["resync"] = json!(show(handler.resync));
+    }
+    if !handler.events.is_empty() {
+        shown["events"] = handler.events.iter().map(|kind: &EventKind| kind.as_str()).collect();
+    }
+    if let Some(user) = &handler.user {
+        shown["user"] = json!(user);
+    }
+    shown
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Sync => "sync",
+        Mode::Event => "event",
+        Mode::Picored1 => "picored1",
+        Mode::Serf => "serf",
+    }
+}
+
+fn place(place: Place) -> &'static str {
+    match place {
+        Place::One => "one",
+        Place::SelfOnly => "self",
+        Place::All => "all",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A file of the test's own, gone at its end.
+    struct File(PathBuf);
+
+    impl File {
+        fn new(name: &str, text: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("picored-check-{name}-{}", std::process::id()));
+            std::fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+            let path = folder.join("picored.json");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.0.parent().unwrap());
+        }
+    }
+
+    const ALL: &str = r#"{ "node": "fra1", "insecure": true, "bind": "0.0.0.0:7000", "join": ["192.0.2.7", "par1"],
+        "profile": "lan", "probe_interval": "2s", "label": "l", "peers": "memberlist", "tags": {"dc": "fra"},
+        "allow": ["192.0.2.0/24"], "publish": ["203.0.113.1"], "members": ["fra1"],
+        "apps": {
+          "db": { "checks": [], "all_down": ["203.0.113.9"], "min_up": "50%" },
+          "web": { "checks": [
+            { "http": "http://[::1]:81/x?y", "status": [204], "body_equals": "" },
+            { "tcp": "localhost:1", "interval": "1s", "rise": 1 }, { "unix": "/s" },
+            { "exec": ["/bin/true", "a b"], "warn_ok": true } ], "publish": ["2001:db8::1"] } },
+        "handlers": {
+          "dns": { "run": ["/bin/true"], "resync": "1h", "user": "nobody", "apps": ["web"] },
+          "mail": { "run": ["/bin/true"], "mode": "event", "where": "self", "events": ["app-up"] } },
+        "safety": { "settle": "3s" }, "log": { "level": "debug", "file": "/l" } }"#;
+
+    #[test]
+    fn what_show_prints_is_the_same_configuration() {
+        let file = File::new("show", ALL);
+        let (shown, code) = check_config(&file.0, true);
+        assert_eq!(code, OK, "{shown}");
+        let again = File::new("again", &shown);
+        assert_eq!(check_config(&again.0, true), (shown, OK));
+    }
+
+    #[test]
+    fn show_tells_neither_keys_nor_the_values_of_variables() {
+        let text = r#"{ "keys": ["MDEyMzQ1Njc4OWFiY2RlZg=="], "node": "a",
+            "handlers": { "h": { "run": ["/bin/true"], "mode": "event", "env": { "TOKEN": "hush" } } } }"#;
+        let (shown, code) = check_config(&File::new("secret", text).0, true);
+        assert_eq!(code, OK);
+        assert!(shown.contains("\"// keys\": \"1 (not shown)\"") && shown.contains("TOKEN"), "{shown}");
+        assert!(!shown.contains("MDEy") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
+    fn a_good_file_is_ok_and_says_what_has_no_effect() {
+        let file = File::new("ok", r#"{ "insecure": true, "node": "a", "safety": { "quorum": "off" } }"#);
+        let (said, code) = check_config(&file.0, false);
+        assert_eq!(code, OK);
+        assert!(said.contains(": ok\n  node      a in cluster default\n"), "{said}");
+        assert!(
+            said.ends_with("to note:\n  1:46 safety.quorum: has no effect yet in this version\n"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn problems_and_missing_programs_are_refused() {
+        let file = File::new("bad", r#"{ "insecure": 1, "nod": "a" }"#);
+        let (said, code) = check_config(&file.0, true);
+        let path = file.0.display();
+        let want = format!(
+            "picored: {path}: 2 problems\n  1:15 insecure: must be true or false, not 1\n  \
+             1:18 nod: unknown key; did you mean \"node\"?\n"
+        );
+        assert_eq!((said, code), (want, CONFIG));
+        let text = r#"{ "insecure": true, "node": "a", "handlers": { "h": { "run": ["/none"] } } }"#;
+        let (said, code) = check_config(&File::new("none", text).0, false);
+        assert_eq!(code, CONFIG);
+        assert!(
+            said.contains(": 1 problem\n") && said.contains("handlers.h.run[0]: /none: no such file"),
+            "{said}"
+        );
+        assert_eq!(check_config(Path::new("/nonexistent"), false).1, CONFIG);
+    }
+}

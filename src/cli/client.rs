@@ -1,0 +1,281 @@
+//! Asks the daemon, and turns its reply into text and an exit code.
+
+use core::time::Duration;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::{complain, exit, print, screen};
+use crate::control::text::printable;
+use crate::control::{Done, EventLine, Members, Request, Status};
+use crate::driver::control::connect;
+use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX};
+
+/// Where the daemon listens if the configuration does not say, or cannot be read.
+const SOCKET_DEFAULT: &str = "/run/picored.sock";
+/// For each line from the daemon: it never blocks, so it is gone or hangs.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// `stop` and `leave` wait for the handler that runs; longer than any sane timeout of one.
+const END_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// The socket that the configuration names. The file is read leniently: what is wrong with it is `check-config`'s
+/// to say, and a user who may not read it gets the default.
+pub fn socket_of(config: &Path) -> PathBuf {
+    #[derive(Deserialize)]
+    struct Named {
+        control: Option<String>,
+    }
+    let read = || {
+        let mut text = String::new();
+        std::fs::File::open(config).ok()?.take(CONFIG_FILE_MAX as u64).read_to_string(&mut text).ok()?;
+        serde_json::from_str::<Named>(&text).ok()?.control
+    };
+    read().unwrap_or_else(|| SOCKET_DEFAULT.into()).into()
+}
+
+/// Asks, prints and says the exit code.
+pub fn ask(socket: &Path, request: &Request, json: bool) -> u8 {
+    let result = match request {
+        Request::Status { verbose } => return status(socket, request, *verbose, json),
+        Request::Members => {
+            one::<Members>(socket, request, json, |members| screen::members(members, has_colour()))
+        }
+        Request::App { .. } | Request::Ping => {
+            one::<Done>(socket, request, json, |done| format!("{}\n", printable(&done.message)))
+        }
+        Request::Events { follow, .. } => events(socket, request, *follow, json),
+        Request::Leave | Request::Stop => until_the_end(socket, request),
+    };
+    result.unwrap_or_else(|failure| {
+        complain(&failure.text);
+        failure.code
+    })
+}
+
+/// Why there is no answer.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(code: u8, text: String) -> Self {
+        Self { code, text }
+    }
+
+    /// `doing`: "connect to", "read from".
+    fn of(error: &io::Error, doing: &str, socket: &Path) -> Self {
+        use io::ErrorKind as Kind;
+        let place = printable(&socket.to_string_lossy()).into_owned();
+        match error.kind() {
+            Kind::NotFound | Kind::ConnectionRefused => {
+                Self::new(exit::NO_DAEMON, format!("no daemon answers at {place}: is picored running?"))
+            }
+            Kind::WouldBlock | Kind::TimedOut => {
+                let secs = TIMEOUT.as_secs();
+                Self::new(exit::NO_DAEMON, format!("the daemon at {place} gave no answer within {secs} s"))
+            }
+            Kind::PermissionDenied => {
+                Self::new(exit::SYSTEM, format!("not allowed to {doing} {place}: ask as its owner (root)"))
+            }
+            Kind::ConnectionReset | Kind::BrokenPipe | Kind::UnexpectedEof => {
+                Self::new(exit::NO_DAEMON, format!("the daemon at {place} went away"))
+            }
+            _ => Self::new(exit::SYSTEM, format!("cannot {doing} {place}: {error}")),
+        }
+    }
+}
+
+/// A connection on which the request was sent.
+struct Connection<'a> {
+    stream: BufReader<UnixStream>,
+    socket: &'a Path,
+}
+
+impl<'a> Connection<'a> {
+    fn ask(socket: &'a Path, request: &Request) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::of(&error, "connect to", socket);
+        let mut stream = connect(socket).map_err(failed)?;
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+        stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
+        stream.write_all(format!("{}\n", request.to_line()).as_bytes()).map_err(failed)?;
+        Ok(Self { stream: BufReader::new(stream), socket })
+    }
+
+    fn patience(&self, timeout: Option<Duration>) -> Result<(), Failure> {
+        let set = self.stream.get_ref().set_read_timeout(timeout);
+        set.map_err(|error| Failure::of(&error, "read from", self.socket))
+    }
+
+    /// The next line without its newline; `None`: that was all.
+    fn line(&mut self) -> Result<Option<String>, Failure> {
+        let failed = |error: io::Error| Failure::of(&error, "read from", self.socket);
+        let mut line = String::new();
+        // Whatever listens there, it cannot make us grow without end.
+        let limit = 2 * CLIENT_BACKLOG_MAX as u64;
+        let got = (&mut self.stream).take(limit).read_line(&mut line).map_err(failed)?;
+        line.truncate(line.trim_end_matches('\n').len());
+        Ok((got > 0).then_some(line))
+    }
+
+    /// The next line, which there must be, unless it is a refusal.
+    fn reply(&mut self) -> Result<String, Failure> {
+        let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
+        let line = self.line()?.ok_or_else(|| Failure::of(&gone, "read from", self.socket))?;
+        match serde_json::from_str::<crate::control::Refused>(&line) {
+            Ok(refused) => Err(Failure::new(exit::REFUSED, printable(&refused.error).into_owned())),
+            Err(_) => Ok(line),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(line: &str) -> Result<T, Failure> {
+    serde_json::from_str(line)
+        .map_err(|error| Failure::new(exit::SYSTEM, format!("the daemon's answer makes no sense: {error}")))
+}
+
+/// A request with one line as its reply.
+fn one<T: DeserializeOwned>(
+    socket: &Path,
+    request: &Request,
+    json: bool,
+    show: impl Fn(&T) -> String,
+) -> Result<u8, Failure> {
+    let line = Connection::ask(socket, request)?.reply()?;
+    Ok(print(&if json { format!("{line}\n") } else { show(&read(&line)?) }))
+}
+
+/// As a Nagios plugin: whatever happens, the first line of stdout says it.
+fn status(socket: &Path, request: &Request, verbose: bool, json: bool) -> u8 {
+    let ask = || {
+        let line = Connection::ask(socket, request)?.reply()?;
+        let status: Status = read(&line)?;
+        Ok((line, status))
+    };
+    match ask() {
+        Ok((line, _)) if json => print_then(&format!("{line}\n"), code_of(&line)),
+        Ok((_, status)) => print_then(&screen::status(&status, verbose, has_colour()), status.code),
+        Err(Failure { text, .. }) if json => {
+            complain(&text);
+            exit::STATUS_NO_DAEMON
+        }
+        Err(Failure { text, .. }) => {
+            print_then(&format!("PICORED UNKNOWN - {text}\n"), exit::STATUS_NO_DAEMON)
+        }
+    }
+}
+
+fn code_of(line: &str) -> u8 {
+    read::<Status>(line).map_or(exit::STATUS_NO_DAEMON, |status| status.code)
+}
+
+fn print_then(text: &str, code: u8) -> u8 {
+    match print(text) {
+        exit::DONE => code,
+        failed => failed,
+    }
+}
+
+fn events(socket: &Path, request: &Request, follow: bool, json: bool) -> Result<u8, Failure> {
+    let mut connection = Connection::ask(socket, request)?;
+    connection.reply()?; // how many there are: they come line by line anyway
+    if follow {
+        connection.patience(None)?;
+    }
+    let colour = has_colour();
+    let mut out = io::stdout().lock();
+    while let Some(line) = connection.line()? {
+        let text = if json { format!("{line}\n") } else { screen::event(&read::<EventLine>(&line)?, colour) };
+        // `events | head` has seen enough: nothing to complain of.
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            return Ok(exit::DONE);
+        }
+    }
+    Ok(if follow { exit::NO_DAEMON } else { exit::DONE })
+}
+
+/// Says what the daemon says, until it is gone.
+fn until_the_end(socket: &Path, request: &Request) -> Result<u8, Failure> {
+    let mut connection = Connection::ask(socket, request)?;
+    let mut line = connection.reply()?;
+    connection.patience(Some(END_TIMEOUT))?;
+    loop {
+        let done: Done = read(&line)?;
+        print(&format!("{}\n", printable(&done.message)));
+        // A daemon that is gone closes without a word, or resets: either way it has ended.
+        match connection.line() {
+            Ok(Some(next)) => line = next,
+            Ok(None) => return Ok(exit::DONE),
+            Err(failure) if failure.code == exit::NO_DAEMON => return Ok(exit::DONE),
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Only for people: on a terminal, and unless they say no (no-color.org).
+fn has_colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// A daemon that reads one line and says `reply`.
+    fn daemon(name: &str, reply: &'static str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("picored-client-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
+        });
+        path
+    }
+
+    fn asked(path: &Path, request: &Request) -> Result<String, u8> {
+        let reply = Connection::ask(path, request).and_then(|mut connection| connection.reply());
+        reply.map_err(|failure| failure.code)
+    }
+
+    #[test]
+    fn a_reply_comes_back_and_a_refusal_is_one() {
+        let path = daemon("done", "{\"ok\":true,\"message\":\"here\"}\n");
+        assert_eq!(asked(&path, &Request::Ping).as_deref(), Ok("{\"ok\":true,\"message\":\"here\"}"));
+        let path = daemon("refused", "{\"error\":\"no\"}\n");
+        assert_eq!(asked(&path, &Request::Ping), Err(exit::REFUSED));
+        let path = daemon("gone", "");
+        assert_eq!(asked(&path, &Request::Ping), Err(exit::NO_DAEMON));
+    }
+
+    #[test]
+    fn no_daemon_has_its_own_exit_codes() {
+        let nowhere = Path::new("/nonexistent/picored.sock");
+        assert_eq!(ask(nowhere, &Request::Members, false), exit::NO_DAEMON);
+        assert_eq!(ask(nowhere, &Request::Status { verbose: false }, true), exit::STATUS_NO_DAEMON);
+    }
+
+    #[test]
+    fn a_stop_is_done_when_the_daemon_is_gone() {
+        let path =
+            daemon("stop", "{\"ok\":true,\"message\":\"stopping\"}\n{\"ok\":true,\"message\":\"stopped\"}\n");
+        assert_eq!(ask(&path, &Request::Stop, false), exit::DONE);
+    }
+
+    #[test]
+    fn the_socket_is_what_the_configuration_says_even_if_the_rest_is_wrong() {
+        let path = std::env::temp_dir().join(format!("picored-client-{}.json", std::process::id()));
+        std::fs::write(&path, r#"{"control":"/tmp/x.sock","nonsense":[1]}"#).unwrap();
+        assert_eq!(socket_of(&path), PathBuf::from("/tmp/x.sock"));
+        std::fs::write(&path, "{").unwrap();
+        assert_eq!(socket_of(&path), PathBuf::from(SOCKET_DEFAULT));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(socket_of(&path), PathBuf::from(SOCKET_DEFAULT));
+    }
+}

@@ -1,0 +1,363 @@
+//! Commands, start-up, exit codes.
+
+pub mod check_config;
+pub mod child;
+mod client;
+pub mod init;
+pub mod run;
+mod screen;
+mod table;
+mod usage;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+
+use crate::config::units;
+use crate::control::text::{parse_duration, printable};
+use crate::control::{FOR_MAX_SECS, ForceTo, Request};
+use crate::driver::children::{EXEC, RESOLVE};
+
+/// Exit codes (`interfaces`, section 7; sysexits(3)).
+pub mod exit {
+    pub const DONE: u8 = 0;
+    pub const REFUSED: u8 = 1;
+    /// Of `status` alone, as Nagios wants it.
+    pub const STATUS_NO_DAEMON: u8 = 3;
+    pub const USAGE: u8 = 64;
+    pub const NO_DAEMON: u8 = 69;
+    pub const SYSTEM: u8 = 71;
+}
+
+const CONFIG_DEFAULT: &str = "/etc/picored.json";
+
+/// The whole command line.
+pub fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    // First what children need: they are started often and need nothing else.
+    match args.next() {
+        Some(word) if word == EXEC => return child::exec(args).into(),
+        Some(word) if word == RESOLVE => {
+            return child::resolve(&args.next().unwrap_or_default().to_string_lossy()).into();
+        }
+        Some(word) if word == run::DAEMON => {
+            return run::daemon(Path::new(&args.next().unwrap_or_default())).into();
+        }
+        _ => {}
+    }
+    match parse(lexopt::Parser::from_env()) {
+        Ok(invocation) => perform(invocation).into(),
+        Err(error) => {
+            complain(&error);
+            exit::USAGE.into()
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+struct Invocation {
+    config: PathBuf,
+    socket: Option<PathBuf>,
+    json: bool,
+    command: Command,
+}
+
+#[derive(Debug, PartialEq)]
+enum Command {
+    Help(Option<&'static str>),
+    Version,
+    Run {
+        cron: bool,
+    },
+    Init {
+        node: Option<String>,
+        join: Vec<String>,
+    },
+    CheckConfig {
+        show: bool,
+    },
+    Keygen {
+        from_raw: Option<String>,
+    },
+    /// The daemon is asked.
+    Ask(Request),
+}
+
+fn perform(invocation: Invocation) -> u8 {
+    let Invocation { config, socket, json, command } = invocation;
+    match command {
+        Command::Help(name) => print(&usage::help(name.and_then(usage::command))),
+        Command::Version => print(&format!("picored {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Run { cron } => run::run(&config, cron),
+        Command::Init { node, join } => print(&init::init(node.as_deref(), &join)),
+        Command::CheckConfig { show } => {
+            let (text, code) = check_config::check_config(&config, show);
+            print(&text).max(code)
+        }
+        Command::Keygen { from_raw } => match init::keygen(from_raw.as_deref()) {
+            Ok(key) => print(&format!("{}\n", key.trim_end())),
+            Err(error) => {
+                complain(&error);
+                exit::REFUSED
+            }
+        },
+        Command::Ask(request) => {
+            let socket = socket.unwrap_or_else(|| client::socket_of(&config));
+            client::ask(&socket, &request, json)
+        }
+    }
+}
+
+/// To stdout. A reader that went away (`| head`) is nothing to complain of.
+fn print(text: &str) -> u8 {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write: {error}"));
+            exit::SYSTEM
+        }
+        _ => exit::DONE,
+    }
+}
+
+/// To stderr; if that is gone there is nobody to tell.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "picored: {text}");
+}
+
+/// Words and options as they come; what they mean together is looked at in the end.
+#[derive(Default)]
+struct Given {
+    config: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    json: bool,
+    help: bool,
+    version: bool,
+    words: Vec<String>,
+    /// Options of single commands, by their long names, with their values.
+    options: Vec<(&'static str, String)>,
+}
+
+/// Options of single commands: command, long name, short name, whether a value follows.
+const OPTIONS: [(&str, &str, Option<char>, bool); 9] = [
+    ("run", "cron", None, false),
+    ("init", "node", None, true),
+    ("init", "join", None, true),
+    ("check-config", "show", None, false),
+    ("status", "verbose", Some('v'), false),
+    ("events", "follow", Some('f'), false),
+    ("events", "lines", Some('n'), true),
+    ("app", "for", None, true),
+    ("keygen", "from-raw", None, true),
+];
+
+fn parse(mut parser: lexopt::Parser) -> Result<Invocation, String> {
+    let mut given = Given::default();
+    let wrong = |error: lexopt::Error| format!("{error}; see `picored --help`");
+    while let Some(arg) = parser.next().map_err(wrong)? {
+        match arg {
+            Short('c') | Long("config") => given.config = Some(parser.value().map_err(wrong)?.into()),
+            Long("socket") => given.socket = Some(parser.value().map_err(wrong)?.into()),
+            Long("json") => given.json = true,
+            Short('h') | Long("help") => given.help = true,
+            Short('V') | Long("version") => given.version = true,
+            Value(word) => given.words.push(text(word)?),
+            Short(_) | Long(_) => {
+                let found = OPTIONS.into_iter().find(|&(command, long, short, _)| {
+                    given.words.first().is_none_or(|word| word == command)
+                        && match arg {
+                            Short(c) => short == Some(c),
+                            Long(name) => name == long,
+                            Value(_) => false,
+                        }
+                });
+                let Some((_, long, _, has_value)) = found else { return Err(wrong(arg.unexpected())) };
+                let value = if has_value { text(parser.value().map_err(wrong)?)? } else { String::new() };
+                given.options.push((long, value));
+            }
+        }
+    }
+    understand(given)
+}
+
+fn text(word: OsString) -> Result<String, String> {
+    word.into_string().map_err(|word| format!("not UTF-8: {}", printable(&word.to_string_lossy())))
+}
+
+fn understand(given: Given) -> Result<Invocation, String> {
+    let name = given.words.first().map(String::as_str);
+    let command = match name {
+        _ if given.version => Command::Version,
+        None if given.help => Command::Help(None),
+        None => return Err("no command; see `picored --help`".into()),
+        Some("help") => match given.words.get(1) {
+            None => Command::Help(None),
+            Some(word) => Command::Help(Some(usage::command(word).ok_or_else(|| unknown(word))?.name)),
+        },
+        Some(name) => {
+            let known = usage::command(name).ok_or_else(|| unknown(name))?.name;
+            if given.help { Command::Help(Some(known)) } else { command(known, &given)? }
+        }
+    };
+    let reads = matches!(
+        command,
+        Command::Ask(Request::Status { .. } | Request::Members | Request::Events { .. })
+            | Command::Help(_)
+            | Command::Version
+    );
+    if given.json && !reads {
+        return Err("--json is for status, members and events".into());
+    }
+    Ok(Invocation {
+        config: given.config.unwrap_or_else(|| CONFIG_DEFAULT.into()),
+        socket: given.socket,
+        json: given.json,
+        command,
+    })
+}
+
+fn unknown(name: &str) -> String {
+    if usage::LATER.contains(&name) {
+        return format!("{name}: not in this version yet");
+    }
+    let names = usage::COMMANDS.iter().map(|help| help.name).chain(usage::LATER);
+    match units::nearest(name, names) {
+        Some(near) => format!("unknown command {}; did you mean {near}?", printable(name)),
+        None => format!("unknown command {}; see `picored --help`", printable(name)),
+    }
+}
+
+fn command(name: &'static str, given: &Given) -> Result<Command, String> {
+    let has = |option: &str| given.options.iter().any(|(long, _)| *long == option);
+    let value = |option: &str| {
+        given.options.iter().rev().find(|(long, _)| *long == option).map(|(_, value)| value.clone())
+    };
+    let foreign = given
+        .options
+        .iter()
+        .find(|(long, _)| !OPTIONS.iter().any(|&(command, option, ..)| command == name && option == *long));
+    if let Some((long, _)) = foreign {
+        return Err(format!("{name} has no option --{long}; see `picored {name} --help`"));
+    }
+    let words = given.words.get(1..).unwrap_or_default();
+    if name == "app" {
+        return app(words, value("for"));
+    }
+    if let Some(word) = words.first() {
+        return Err(format!("{name} takes no {}; see `picored {name} --help`", printable(word)));
+    }
+    Ok(match name {
+        "run" => Command::Run { cron: has("cron") },
+        "init" => Command::Init { node: value("node"), join: peers(given) },
+        "check-config" => Command::CheckConfig { show: has("show") },
+        "keygen" => Command::Keygen { from_raw: value("from-raw") },
+        "status" => Command::Ask(Request::Status { verbose: has("verbose") }),
+        "members" => Command::Ask(Request::Members),
+        "leave" => Command::Ask(Request::Leave),
+        "stop" => Command::Ask(Request::Stop),
+        "events" => {
+            let n = match value("lines") {
+                Some(n) => n.parse().map_err(|_| format!("-n {}: not a number", printable(&n)))?,
+                None => usize::MAX,
+            };
+            Command::Ask(Request::Events { n, follow: has("follow") })
+        }
+        other => return Err(unknown(other)),
+    })
+}
+
+fn peers(given: &Given) -> Vec<String> {
+    let lists = given.options.iter().filter(|(long, _)| *long == "join");
+    let peers = lists.flat_map(|(_, list)| list.split(','));
+    peers.map(str::trim).filter(|peer| !peer.is_empty()).map(str::to_owned).collect()
+}
+
+fn app(words: &[String], time: Option<String>) -> Result<Command, String> {
+    let [app, to] = words else {
+        return Err("usage: picored app APP up|down|auto [--for TIME]".into());
+    };
+    let to = ForceTo::parse(to).ok_or_else(|| format!("{}: must be up, down or auto", printable(to)))?;
+    let for_secs = match time.as_deref().map(|text| (text, parse_duration(text))) {
+        None => None,
+        Some(_) if to == ForceTo::Auto => return Err("auto has no --for: it is for ever".into()),
+        Some((_, Some(time))) if (1..=FOR_MAX_SECS).contains(&time.as_secs()) => Some(time.as_secs()),
+        Some((_, Some(_))) => return Err("--for: from 1 s to a year".into()),
+        Some((text, None)) => {
+            return Err(format!("--for {}: a time is like 90s, 15m, 2h or 1d", printable(text)));
+        }
+    };
+    Ok(Command::Ask(Request::App { app: app.clone(), to, for_secs }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation, String> {
+        parse(lexopt::Parser::from_args(line.split_whitespace()))
+    }
+
+    fn asked(line: &str) -> Command {
+        parsed(line).unwrap().command
+    }
+
+    #[test]
+    fn options_may_stand_before_and_after_the_command() {
+        let status = Command::Ask(Request::Status { verbose: true });
+        for line in ["status -v --json -c x", "-c x status --json -v", "--json -v -cx status --verbose"] {
+            let invocation = parsed(line).unwrap();
+            assert_eq!((&invocation.command, invocation.json), (&status, true), "{line}");
+            assert_eq!(invocation.config, PathBuf::from("x"));
+        }
+        assert_eq!(parsed("status").unwrap().config, PathBuf::from(CONFIG_DEFAULT));
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        assert_eq!(asked("run --cron"), Command::Run { cron: true });
+        assert_eq!(asked("events -f -n 5"), Command::Ask(Request::Events { n: 5, follow: true }));
+        let join = vec!["a".to_owned(), "b".into(), "c".into()];
+        assert_eq!(
+            asked("init --node n --join a,b --join c"),
+            Command::Init { node: Some("n".into()), join }
+        );
+        assert_eq!(
+            asked("app web down --for 15m"),
+            Command::Ask(Request::App { app: "web".into(), to: ForceTo::Down, for_secs: Some(900) })
+        );
+        assert_eq!(asked("keygen --from-raw 0123"), Command::Keygen { from_raw: Some("0123".into()) });
+        assert_eq!(asked("--version"), Command::Version);
+        assert_eq!(asked("events --help"), Command::Help(Some("events")));
+        assert_eq!(asked("help stop"), Command::Help(Some("stop")));
+        assert_eq!(asked("-h"), Command::Help(None));
+        for command in usage::COMMANDS {
+            let words = if command.name == "app" { "app web up".to_owned() } else { command.name.into() };
+            assert!(parsed(&words).is_ok(), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_answered_with_a_way_out() {
+        let error = |line: &str| parsed(line).unwrap_err();
+        assert!(error("").contains("--help"));
+        assert!(error("staus").contains("did you mean status?"));
+        assert!(error("why").contains("not in this version yet"));
+        assert!(error("xyzzy").contains("--help"));
+        assert!(error("help staus").contains("did you mean status?"));
+        assert!(error("status --cron").contains("--cron"));
+        assert!(error("--cron status").contains("status has no option --cron"));
+        assert!(error("stop now").contains("stop takes no now"));
+        assert!(error("app web").starts_with("usage: "));
+        assert!(error("app web sideways").contains("up, down or auto"));
+        assert!(error("app web up --for soon").contains("15m"));
+        assert!(error("app web up --for 0").contains("from 1 s"));
+        assert!(error("app web auto --for 1h").contains("auto"));
+        assert!(error("events -n many").contains("not a number"));
+        assert!(error("stop --json").contains("--json is for"));
+        assert!(error("-c").contains("--help"));
+    }
+}

@@ -1,0 +1,227 @@
+//! `picored run`: from the configuration file to the loop, in the foreground or for cron.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::driver::control::connect;
+use crate::driver::files::{self, Lock};
+use crate::driver::{Driver, Sources, children, clock, log};
+use crate::rng::Seed;
+
+/// The word for the detached daemon: `__daemon CONFIG`.
+pub const DAEMON: &str = "__daemon";
+
+const SYSTEM_ERROR: u8 = 71;
+const ALREADY_RUNNING: u8 = 75;
+const CONFIGURATION: u8 = 78;
+
+/// A daemon that does not answer for this long, this many times, hangs.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+const ANSWER_TRIES: u32 = 2;
+/// A detached daemon that has not failed by then waits for the network, or runs.
+const START_MAX: Duration = Duration::from_secs(3);
+const START_POLL: Duration = Duration::from_millis(20);
+/// As much of its complaints as is passed on.
+const COMPLAINT_MAX: u64 = 64 * 1024;
+
+/// Runs the daemon until it ends, or, for cron, starts one in the background unless there is one.
+/// Gives the exit code; what a person must know was printed.
+pub fn run(config_path: &Path, cron: bool) -> u8 {
+    let config = match files::load(config_path) {
+        Ok(config) => config,
+        Err(failure) => {
+            // Complete, and several lines if there are several problems.
+            let _ = writeln!(io::stderr(), "{failure}");
+            return CONFIGURATION;
+        }
+    };
+    match cron {
+        true => run_for_cron(config_path, &config),
+        false => serve(config),
+    }
+}
+
+/// What [`run`] started for cron: cuts itself loose and is the daemon.
+pub fn daemon(config_path: &Path) -> u8 {
+    // Fails only if we lead a session already.
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
+    run(config_path, false)
+}
+
+fn complain(code: u8, text: &str) -> u8 {
+    // Not `eprintln`, which panics if nobody reads.
+    let _ = writeln!(io::stderr(), "picored: {text}");
+    code
+}
+
+fn serve(config: Config) -> u8 {
+    let to_file = config.log.file.is_some();
+    if let Err(error) = log::init(&config.log) {
+        log::init_stderr();
+        let file = config.log.file.as_deref().unwrap_or_default();
+        ::log::warn!("event=log-failed file={file} {error}; logging to standard error");
+    }
+    // Held until the process ends.
+    let _lock = match files::lock_state(Path::new(&*config.state)) {
+        Ok(Lock::Locked(lock)) => lock,
+        Ok(Lock::Held { pid }) => return complain(ALREADY_RUNNING, &held(&config, pid)),
+        Err(text) => return complain(SYSTEM_ERROR, &text),
+    };
+    for note in &config.notes {
+        ::log::warn!("event=config path={} {}", note.path, note.text);
+    }
+    match open(config) {
+        Ok(Some(driver)) => finish(driver.run()),
+        Ok(None) => 0,
+        Err((code, text)) => {
+            ::log::error!("event=not-started {text}");
+            // Whoever started it looks here, not into the log.
+            if to_file { complain(code, &text) } else { code }
+        }
+    }
+}
+
+fn held(config: &Config, pid: Option<u32>) -> String {
+    let who = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+    format!("another picored{who} runs with the state {}", config.state)
+}
+
+/// Everything between the configuration and the loop. `None`: told to stop while it waited.
+fn open(mut config: Config) -> Result<Option<Driver>, (u8, String)> {
+    let opened = Sources::open(&config.bind, config.advertise, Path::new(&*config.control));
+    let Some((sources, advertise)) = opened.map_err(|failure| (failure.code, failure.text))? else {
+        return Ok(None);
+    };
+    config.agent.membership.advertise = advertise;
+    let seed = seed().map_err(|error| (SYSTEM_ERROR, format!("no random numbers: {error}")))?;
+    let now = clock::now();
+    let mut agent = Agent::new(config.agent, seed, now);
+    agent.handle_wall_clock(now, clock::unix_now());
+    Ok(Some(Driver::new(sources, agent, children::trampoline())))
+}
+
+fn finish(ended: io::Result<u8>) -> u8 {
+    let code = ended.unwrap_or_else(|error| {
+        ::log::error!("event=ended {error}");
+        SYSTEM_ERROR
+    });
+    ::log::logger().flush();
+    code
+}
+
+/// From the kernel.
+fn seed() -> Result<Seed, getrandom::Error> {
+    let mut nonce = [0; 12];
+    getrandom::fill(&mut nonce)?;
+    Ok(Seed { rng: getrandom::u64()?, nonce })
+}
+
+/// Silent and well if a daemon runs and answers; starts one if there is none or it hangs.
+fn run_for_cron(config_path: &Path, config: &Config) -> u8 {
+    match files::lock_state(Path::new(&*config.state)) {
+        Ok(Lock::Locked(lock)) => drop(lock), // the daemon takes it; of two started at once the second one ends
+        Ok(Lock::Held { pid }) => match look_after(config, pid) {
+            Ok(()) => return 0,
+            Err(text) => drop(complain(0, &text)),
+        },
+        Err(text) => return complain(SYSTEM_ERROR, &text),
+    }
+    let started = std::path::absolute(config_path).and_then(|path| start_detached(path.as_os_str()));
+    match started {
+        Ok(child) => watch_start(child, Path::new(&*config.control)),
+        Err(error) => complain(SYSTEM_ERROR, &format!("cannot start in the background: {error}")),
+    }
+}
+
+/// `Err`: there was one that hung, and it was ended: what to say about it.
+fn look_after(config: &Config, pid: Option<u32>) -> Result<(), String> {
+    let control = Path::new(&*config.control);
+    for _ in 0..ANSWER_TRIES {
+        let asked = Instant::now();
+        match connect(control).and_then(ask) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                // Where too many wait already, nobody is told to wait.
+                thread::sleep(ANSWER_MAX.saturating_sub(asked.elapsed()));
+            }
+            // Also not there, or nobody listens: it is starting (waits for an address) or ending. Only silence
+            // is hanging, and cron comes again.
+            _ => return Ok(()),
+        }
+    }
+    let lock = || files::lock_state(Path::new(&*config.state));
+    // The lock is held, so the number that stands in it is not somebody else's: looked at again, that was long ago.
+    let still = match lock() {
+        Ok(Lock::Held { pid: now }) if now == pid => pid,
+        _ => None,
+    };
+    let Some(pid) = still.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
+        return Ok(()); // it ended meanwhile, or its lock file is damaged: nothing safe can be done
+    };
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    let unlocked = || matches!(lock(), Ok(Lock::Locked(_)));
+    let start = Instant::now();
+    while !unlocked() && start.elapsed() < START_MAX {
+        thread::sleep(START_POLL);
+    }
+    let secs = ANSWER_MAX.as_secs();
+    let pid = pid.as_raw_nonzero();
+    Err(format!("the daemon (process {pid}) did not answer for {secs} s, {ANSWER_TRIES} times; replaced it"))
+}
+
+/// Any answer to anything will do.
+fn ask(mut socket: UnixStream) -> io::Result<()> {
+    socket.set_read_timeout(Some(ANSWER_MAX))?;
+    socket.set_write_timeout(Some(ANSWER_MAX))?;
+    socket.write_all(b"{\"cmd\":\"ping\"}\n")?;
+    socket.read(&mut [0]).map(drop)
+}
+
+fn start_detached(config_path: &OsStr) -> io::Result<Child> {
+    Command::new(children::trampoline())
+        .arg0("picored")
+        .args([OsStr::new(DAEMON), config_path])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped()) // heard only until it has started
+        .spawn()
+}
+
+/// What keeps it from starting is said here, where cron mails it.
+fn watch_start(mut child: Child, control: &Path) -> u8 {
+    let start = Instant::now();
+    while start.elapsed() < START_MAX {
+        match child.try_wait() {
+            Ok(Some(status)) => {
+                let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(SYSTEM_ERROR);
+                return pass_on(child, code);
+            }
+            Ok(None) if connect(control).is_ok() => return 0,
+            _ => thread::sleep(START_POLL),
+        }
+    }
+    0
+}
+
+fn pass_on(child: Child, code: u8) -> u8 {
+    // Another cron job was faster: nothing is wrong.
+    if code == 0 || code == ALREADY_RUNNING {
+        return 0;
+    }
+    let mut text = Vec::new();
+    if let Some(stderr) = child.stderr {
+        let _ = stderr.take(COMPLAINT_MAX).read_to_end(&mut text);
+    }
+    let _ = io::stderr().write_all(&text);
+    code
+}

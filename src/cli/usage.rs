@@ -1,0 +1,182 @@
+//! What `--help` says.
+
+/// One command.
+pub struct Help {
+    pub name: &'static str,
+    pub arguments: &'static str,
+    pub summary: &'static str,
+    /// What there is to say beyond the summary, exit codes included.
+    pub text: &'static str,
+}
+
+/// All commands of this version.
+pub const COMMANDS: [Help; 10] = [
+    Help {
+        name: "run",
+        arguments: "[--cron]",
+        summary: "the daemon, in the foreground",
+        text: "\
+TERM and INT stop it without leaving the cluster: back within the suspicion
+time, nobody noticed.
+
+  --cron  detach; do nothing if a healthy one runs already; replace a hung one.
+          For a line in /etc/crontab:
+          * * * * * root /usr/local/bin/picored run --cron
+
+Exit codes: 0 stopped, 71 system error, 75 already running, 78 configuration.",
+    },
+    Help {
+        name: "init",
+        arguments: "[--node NAME] [--join ADDR,...]",
+        summary: "prints a commented starter configuration with a fresh key",
+        text: "  --node NAME      this node's name (default: the host name)
+  --join ADDR,...  other nodes to join; may be given more than once
+
+Other nodes need the same key: copy the file and change the node's own values.
+  (umask 077; picored init --join 198.51.100.7 > /etc/picored.json)
+
+Exit codes: 0 printed.",
+    },
+    Help {
+        name: "check-config",
+        arguments: "[--show]",
+        summary: "says everything that is wrong with the configuration",
+        text: "\
+Reads the file, checks values, permissions and programs, and prints every
+problem at once, with its place. Keys that have no effect yet are named.
+
+  --show  print the effective values, too
+
+Exit codes: 0 no problem, 78 problems.",
+    },
+    Help {
+        name: "status",
+        arguments: "[-v] [--json]",
+        summary: "one screen: this node, its apps and handlers",
+        text: "\
+Works as a Nagios plugin: the first line is the summary.
+
+  -v      checks, instances, counters, the output of failed handlers
+  --json  one line of JSON
+
+Exit codes: 0 well; 1 degraded (an app down, a gate active, a handler failing,
+a member failed); 2 critical (all own apps down, a handler gave up);
+3 no daemon.",
+    },
+    Help {
+        name: "members",
+        arguments: "[--json]",
+        summary: "name, address, state, since, apps and version of each member",
+        text: "\
+The node that answers is marked with *. Members that do not run picored have
+no version.
+
+Exit codes: 0 shown, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "events",
+        arguments: "[-f] [-n N] [--json]",
+        summary: "the last 256 events",
+        text: "  -f      follow: go on with those to come, until interrupted
+  -n N    the newest N only
+  --json  one line of JSON for each event
+
+Exit codes: 0 shown, 69 no daemon (or it ended while it was followed),
+71 system error.",
+    },
+    Help {
+        name: "app",
+        arguments: "APP up|down|auto [--for TIME]",
+        summary: "forces the state of the app on this node",
+        text: "\
+auto: the checks decide again.
+
+  --for TIME  ends by itself after TIME: 90s, 15m, 2h, 1d (default: never)
+
+Exit codes: 0 done, 1 refused, 64 usage, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "leave",
+        arguments: "",
+        summary: "withdraws this node's apps, leaves the cluster and ends",
+        text: "\
+Returns when the daemon has ended. Cron or another supervisor starts it again,
+if it is told to.
+
+Exit codes: 0 left, 1 refused, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "stop",
+        arguments: "",
+        summary: "ends the daemon without leaving the cluster",
+        text: "\
+Starts no more handlers and waits for one that runs, for its timeout at most.
+Returns when the daemon has ended.
+
+Exit codes: 0 stopped, 1 refused, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "keygen",
+        arguments: "[--from-raw TEXT]",
+        summary: "prints a fresh gossip key",
+        text: "  --from-raw TEXT  the key that the original PicoRed used as plain text, of
+                   16, 24 or 32 characters, as this one wants it
+
+Exit codes: 0 printed, 1 no random bytes or not a key, 64 usage.",
+    },
+];
+
+/// Commands that the contract names and that come later.
+pub const LATER: [&str; 10] =
+    ["why", "maint", "sync", "test-handler", "ping", "join", "forget", "restart", "reload", "log-level"];
+
+const GLOBAL: &str = "\
+Options of every command:
+  -c, --config FILE  the configuration (default: /etc/picored.json)
+      --socket PATH  the control socket (default: what the configuration says)
+  -h, --help         of the command, if one is given
+      --version
+";
+
+/// Of the program, or of one command.
+pub fn help(command: Option<&Help>) -> String {
+    match command {
+        Some(Help { name, arguments, summary, text }) => {
+            let line = format!("picored [-c FILE] {name} {arguments}");
+            format!("usage: {}\n\n{name}: {summary}.\n\n{text}\n\n{GLOBAL}", line.trim_end())
+        }
+        None => {
+            let mut out = String::from(
+                "picored watches servers and their applications and keeps the outside in step.\n\n\
+                 usage: picored [-c FILE] COMMAND\n\n",
+            );
+            for Help { name, summary, .. } in &COMMANDS {
+                out.push_str(&format!("  {name:<13} {summary}\n"));
+            }
+            out.push_str("\n`picored COMMAND --help` says more.\n\n");
+            out.push_str(GLOBAL);
+            out
+        }
+    }
+}
+
+/// The help of the command of that name.
+pub fn command(name: &str) -> Option<&'static Help> {
+    COMMANDS.iter().find(|help| help.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_help_fits_the_screen_and_names_exit_codes() {
+        for text in COMMANDS.iter().map(|command| help(Some(command))).chain([help(None)]) {
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert!(text.contains("--config FILE"));
+            let option = text.lines().find(|line| line.starts_with('-'));
+            assert_eq!(option, None, "options are indented");
+        }
+        assert!(COMMANDS.iter().all(|command| command.text.contains("Exit codes: ")));
+    }
+}

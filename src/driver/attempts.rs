@@ -1,0 +1,278 @@
+//! Attempts that are connections: tcp and unix (a connection is enough) and http. Deadlines are the core's.
+
+use core::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use super::slots::{Slot, token};
+use super::unsent::write_some;
+use super::{Driver, net, small};
+use crate::agent::AttemptId;
+use crate::check::attempt::{HttpTarget, Outcome, Target};
+use crate::check::http::Exchange;
+use crate::limits::ATTEMPTS_MAX;
+use crate::time::Instant;
+
+/// Bytes read in one turn from one server.
+const READ_PER_TURN: usize = 128 * 1024;
+
+/// One connection on the way to a verdict.
+pub struct Attempt {
+    pub id: AttemptId,
+    socket: Socket,
+    connected: bool,
+    /// `None`: the connection itself is what is tried.
+    exchange: Option<Box<Exchange>>,
+    /// How much of the request was written.
+    sent: usize,
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Attempt {
+    /// Starts to connect. Errors are verdicts.
+    fn open(id: AttemptId, target: &Target) -> io::Result<Option<Self>> {
+        let (socket, exchange) = match target {
+            Target::Tcp(addr) => (Socket::tcp(*addr)?, None),
+            Target::Unix(path) => (Socket::Unix(UnixStream::connect(Path::new(&**path))?), None),
+            Target::Http(http) => (Socket::tcp(http.addr)?, Some(Self::exchange(http))),
+            Target::Exec(_) => return Ok(None),
+        };
+        Ok(Some(Self { id, socket, connected: false, exchange, sent: 0 }))
+    }
+
+    fn exchange(target: &HttpTarget) -> Box<Exchange> {
+        Box::new(Exchange::new(target))
+    }
+
+    /// As far as it goes now. `Some`: the verdict.
+    fn advance(&mut self, registry: &Registry, token: Token, scratch: &mut [u8]) -> Option<Outcome> {
+        match self.try_advance(registry, token, scratch) {
+            Ok(outcome) => outcome,
+            Err(error) => Some(Outcome::Fail(net::error_text(&error).into())),
+        }
+    }
+
+    fn try_advance(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        scratch: &mut [u8],
+    ) -> io::Result<Option<Outcome>> {
+        if !self.connected && !self.socket.connect_is_over()? {
+            return Ok(None);
+        }
+        self.connected = true;
+        let Some(exchange) = &mut self.exchange else {
+            return Ok(Some(Outcome::Pass("connected".into())));
+        };
+        let written = write_some(&mut self.socket, exchange.request(), &mut self.sent);
+        // A server may answer (`503`, say) and close without reading all of the request.
+        let outcome = read(&mut self.socket, exchange, registry, token, scratch)?;
+        match (outcome, written) {
+            (Some(outcome), _) => Ok(Some(outcome)),
+            (None, Err(error)) => Err(error),
+            (None, Ok(_)) => Ok(None),
+        }
+    }
+}
+
+fn read(
+    socket: &mut Socket,
+    exchange: &mut Exchange,
+    registry: &Registry,
+    token: Token,
+    scratch: &mut [u8],
+) -> io::Result<Option<Outcome>> {
+    let mut budget = READ_PER_TURN;
+    while budget > 0 {
+        match socket.read(scratch) {
+            Ok(0) => return Ok(Some(exchange.end())),
+            Ok(n) => {
+                budget = budget.saturating_sub(n);
+                if let Some(outcome) = exchange.feed(scratch.get(..n).unwrap_or_default()) {
+                    return Ok(Some(outcome));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    // A body without end: the rest has its share in the next turn.
+    socket.reregister(registry, token)?;
+    Ok(None)
+}
+
+impl Socket {
+    fn tcp(addr: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect(addr).map(Self::Tcp)
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(socket) => registry.register(socket, token, both),
+            Self::Unix(socket) => registry.register(socket, token, both),
+        }
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(socket) => registry.reregister(socket, token, both),
+            Self::Unix(socket) => registry.reregister(socket, token, both),
+        }
+    }
+
+    fn connect_is_over(&self) -> io::Result<bool> {
+        let error = match self {
+            Self::Tcp(socket) => socket.take_error()?,
+            Self::Unix(socket) => socket.take_error()?,
+        };
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let connected = match self {
+            Self::Tcp(socket) => socket.peer_addr().and_then(|peer| not_itself(socket, peer)),
+            Self::Unix(socket) => socket.peer_addr().map(drop),
+        };
+        match connected {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A socket that connects to a local port where nobody listens can be given that very port and meets
+/// itself (TCP's simultaneous open): that is no server.
+fn not_itself(socket: &TcpStream, peer: SocketAddr) -> io::Result<()> {
+    match socket.local_addr()? == peer {
+        true => Err(io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(()),
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(buf),
+            Self::Unix(socket) => socket.read(buf),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(buf),
+            Self::Unix(socket) => socket.write(buf),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Driver {
+    pub(super) fn start_attempt(&mut self, now: Instant, id: AttemptId, target: Target) {
+        let target = match target {
+            Target::Exec(exec) => return self.start_check(now, id, exec),
+            other => other,
+        };
+        if let Err(error) = self.try_start_attempt(id, &target) {
+            // A text of ours stays as it is, an error of the system is put in our words.
+            let text = match error.get_ref() {
+                Some(ours) => ours.to_string(),
+                None => net::error_text(&error),
+            };
+            self.agent.handle_attempt(now, id, Outcome::Fail(text.into()));
+        }
+    }
+
+    fn try_start_attempt(&mut self, id: AttemptId, target: &Target) -> io::Result<()> {
+        let full = || io::Error::other("too many checks under way");
+        if self.slots.count(|slot| matches!(slot, Slot::Attempt(_))) >= ATTEMPTS_MAX {
+            return Err(full());
+        }
+        let index = self.slots.vacant().ok_or_else(full)?;
+        if let Some(mut attempt) = Attempt::open(id, target)? {
+            attempt.socket.register(self.poll.registry(), token(index))?;
+            self.slots.put(index, Slot::Attempt(attempt));
+        }
+        Ok(())
+    }
+
+    pub(super) fn attempt_event(&mut self, now: Instant, index: usize) {
+        let Some(Slot::Attempt(attempt)) = self.slots.get_mut(index) else { return };
+        let outcome = attempt.advance(self.poll.registry(), token(index), small(&mut self.scratch));
+        if let Some(outcome) = outcome {
+            let id = attempt.id;
+            self.slots.close(index);
+            self.agent.handle_attempt(now, id, outcome);
+            self.drain(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use std::time::{Duration, Instant};
+
+    fn verdict(target: &Target) -> Outcome {
+        let mut poll = Poll::new().unwrap();
+        let mut attempt = match Attempt::open(1, target) {
+            Ok(attempt) => attempt.expect("no exec here"),
+            Err(error) => return Outcome::Fail(net::error_text(&error).into()),
+        };
+        attempt.socket.register(poll.registry(), Token(9)).unwrap();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(10) {
+            poll.poll(&mut Events::with_capacity(4), Some(Duration::from_millis(100))).unwrap();
+            if let Some(outcome) = attempt.advance(poll.registry(), Token(9), &mut [0; 1024]) {
+                return outcome;
+            }
+        }
+        panic!("no verdict");
+    }
+
+    #[test]
+    fn a_listener_passes_and_a_closed_port_is_refused() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        assert!(verdict(&target).passed());
+        drop(listener);
+        assert_eq!(verdict(&target), Outcome::Fail("connection refused".into()));
+    }
+
+    #[test]
+    fn a_unix_socket_passes_only_while_somebody_listens() {
+        let path = std::env::temp_dir().join(format!("picored-attempt-{}", std::process::id()));
+        let target = Target::Unix(path.to_str().unwrap().into());
+        assert_eq!(verdict(&target), Outcome::Fail("no such file".into()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(verdict(&target).passed());
+        drop(listener);
+        assert_eq!(verdict(&target), Outcome::Fail("connection refused".into()));
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn a_connection_with_itself_is_no_server() {
+        let local = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+        let listener = std::net::TcpListener::bind(local).unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let itself = ours.local_addr().unwrap();
+        assert_eq!(not_itself(&ours, itself).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(not_itself(&ours, listener.local_addr().unwrap()).is_ok());
+    }
+}

@@ -1,0 +1,35 @@
+//! The clocks: one for deadlines, one for people.
+
+use core::time::Duration;
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::time::Instant;
+
+/// `CLOCK_BOOTTIME`: goes on while the machine is suspended, so that a gap shows as lateness.
+pub fn now() -> Instant {
+    let micros = duration(clock_gettime(ClockId::Boottime)).as_micros();
+    Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// The date: since 1970, UTC. For people and the log; nothing is decided by it.
+pub fn unix_now() -> Duration {
+    duration(clock_gettime(ClockId::Realtime))
+}
+
+fn duration(time: Timespec) -> Duration {
+    // A date before 1970 is a machine without a clock battery: the epoch will do.
+    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_does_not_go_back() {
+        let first = now();
+        assert!(now() >= first);
+    }
+}

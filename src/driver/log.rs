@@ -1,0 +1,338 @@
+//! The log: one line per event, to a file of limited size or to stderr.
+//!
+//! Lines look like `2026-11-23T02:41:13.123Z INFO event=… key=value …`. A line that repeats is counted
+//! instead. Nothing here can stop or hold up the daemon: what cannot be written is counted, and told when
+//! writing works again.
+
+use core::time::Duration;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use log::{Level, LevelFilter, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+
+use super::clock;
+use super::unsent::write_some;
+use crate::config;
+use crate::control::text::rfc3339;
+use crate::limits::LOG_REPEAT;
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// Sends everything that is logged from now on where the configuration says.
+///
+/// Errors: the file cannot be opened.
+pub fn init(config: &config::Log) -> io::Result<()> {
+    let output = match &config.file {
+        Some(path) => Output::File(LogFile::open(Path::new(&**path), config.max_size)?),
+        None => Output::Stderr,
+    };
+    let logger = LOGGER.get_or_init(|| Logger(Mutex::new(Lines::new(Output::Stderr))));
+    if let Ok(mut lines) = logger.0.lock() {
+        *lines = Lines::new(output);
+    }
+    log::set_max_level(config.level);
+    let _ = log::set_logger(logger); // only the first time; later `init` just changes the output
+    Ok(())
+}
+
+/// Opens the file anew, for who moved it away (logrotate, a person). If that fails, the old one stays in use.
+pub fn reopen() -> io::Result<()> {
+    match LOGGER.get().and_then(|logger| logger.0.lock().ok()) {
+        Some(mut lines) => lines.output.reopen(),
+        None => Ok(()),
+    }
+}
+
+/// Where lines go without a configuration: all to stderr.
+pub fn init_stderr() {
+    let _ = init(&config::Log { level: LevelFilter::Info, file: None, max_size: 0 });
+}
+
+struct Logger(Mutex<Lines>);
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Our own only: libraries have nothing to say to an operator.
+        metadata.target().starts_with("picored")
+    }
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        if let Ok(mut lines) = self.0.lock() {
+            lines.line(clock::unix_now(), record.level(), &record.args().to_string());
+        }
+    }
+    fn flush(&self) {
+        if let Ok(mut lines) = self.0.lock() {
+            lines.tell_repeats(clock::unix_now());
+        }
+    }
+}
+
+/// Counts what repeats and what is lost.
+struct Lines {
+    output: Output,
+    last: (Option<Level>, String),
+    repeats: u32,
+    repeats_since: Duration,
+    lost: u32,
+}
+
+impl Lines {
+    fn new(output: Output) -> Self {
+        Self { output, last: (None, String::new()), repeats: 0, repeats_since: Duration::ZERO, lost: 0 }
+    }
+
+    fn line(&mut self, now: Duration, level: Level, text: &str) {
+        if self.last.0 == Some(level) && self.last.1 == text {
+            self.repeats += 1;
+            // The date may jump either way; the difference is what counts.
+            if now.abs_diff(self.repeats_since) >= LOG_REPEAT {
+                self.tell_repeats(now);
+                self.repeats_since = now;
+            }
+            return;
+        }
+        self.tell_repeats(now);
+        self.last = (Some(level), text.to_owned());
+        self.repeats_since = now;
+        self.write(now, level, text);
+    }
+
+    fn tell_repeats(&mut self, now: Duration) {
+        let (count, level) = (core::mem::take(&mut self.repeats), self.last.0.unwrap_or(Level::Info));
+        match count {
+            0 => {}
+            1 => self.write(now, level, "last line repeated once"),
+            _ => self.write(now, level, &format!("last line repeated {count} times")),
+        }
+    }
+
+    fn write(&mut self, now: Duration, level: Level, text: &str) {
+        let time = rfc3339(now);
+        let mut line = String::with_capacity(time.len() + text.len() + 8);
+        if self.lost > 0 {
+            line = format!("{time} WARN event=log-lost lines={} lines could not be written\n", self.lost);
+        }
+        line.push_str(&time);
+        line.push(' ');
+        line.push_str(level.as_str());
+        line.push(' ');
+        // What others sent may be in a line: one event stays one line, and no terminal is told anything.
+        line.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
+        line.push('\n');
+        match self.output.write(line.as_bytes()) {
+            Ok(()) => self.lost = 0,
+            Err(_) => self.lost = self.lost.saturating_add(1),
+        }
+    }
+}
+
+enum Output {
+    Stderr,
+    File(LogFile),
+}
+
+impl Output {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write(line),
+            Self::Stderr => write_stderr(line),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Self::File(file) = self {
+            *file = LogFile::open(&file.path, file.max_size)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes only if that does not block: a reader that hangs must not hang us. A pipe that is writable takes
+/// at least 4 KiB at once, so longer lines are cut there.
+fn write_stderr(line: &[u8]) -> io::Result<()> {
+    const ATOMIC_MAX: usize = 4096; // PIPE_BUF
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+    let ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    if ready == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let mut stderr = stderr.lock();
+    match line.get(..ATOMIC_MAX) {
+        None => stderr.write_all(line),
+        Some(start) => stderr.write_all(&start[..ATOMIC_MAX - 1]).and_then(|()| stderr.write_all(b"\n")),
+    }
+}
+
+/// A file that becomes `NAME.1` when it has grown to its limit.
+struct LogFile {
+    path: PathBuf,
+    file: Option<File>,
+    size: u64,
+    max_size: u64,
+    /// The last line was written in part: the disk is, or was, full.
+    torn: bool,
+}
+
+impl LogFile {
+    fn open(path: &Path, max_size: u64) -> io::Result<Self> {
+        let file = append(path)?;
+        let metadata = file.metadata()?;
+        // A pipe or a device (/dev/stdout in a container) does not grow, and must never be moved away.
+        let max_size = if metadata.is_file() { max_size } else { u64::MAX };
+        Ok(Self { path: path.to_owned(), file: Some(file), size: metadata.len(), max_size, torn: false })
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let grown = self.size.saturating_add(line.len() as u64);
+        if grown > self.max_size && self.size > 0 {
+            self.rotate();
+        }
+        if self.file.is_none() {
+            self.file = Some(append(&self.path)?);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.torn {
+            file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let mut written = 0;
+        let done = write_some(file, line, &mut written);
+        self.size += written as u64;
+        self.torn = (1..line.len()).contains(&written);
+        match done? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// If the old file cannot be moved away, its size still holds: it starts anew.
+    fn rotate(&mut self) {
+        let mut old = self.path.clone().into_os_string();
+        old.push(".1");
+        if std::fs::rename(&self.path, &old).is_err() {
+            let truncated = self.file.as_ref().is_some_and(|file| file.set_len(0).is_ok());
+            self.size = if truncated { 0 } else { self.size };
+            return;
+        }
+        self.size = 0;
+        self.file = None; // opened at the next write, and again then if that fails
+    }
+}
+
+/// Never waits: a named pipe without a reader is an error, one with a full pipe loses lines. And a terminal
+/// does not become ours.
+fn append(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(name: &str, max_size: u64) -> (Lines, PathBuf) {
+        let path = std::env::temp_dir().join(format!("picored-log-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        (Lines::new(Output::File(LogFile::open(&path, max_size).unwrap())), path)
+    }
+
+    #[test]
+    fn repeated_lines_are_counted() {
+        let (mut lines, path) = lines("repeat", 1 << 20);
+        for _ in 0..13 {
+            lines.line(Duration::ZERO, Level::Info, "event=same");
+        }
+        lines.line(Duration::ZERO, Level::Warn, "event=other\nand\x1b[0m more");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let _ = std::fs::remove_file(path);
+        let expected = "1970-01-01T00:00:00.000Z INFO event=same\n\
+                        1970-01-01T00:00:00.000Z INFO last line repeated 12 times\n\
+                        1970-01-01T00:00:00.000Z WARN event=other and [0m more\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn lines_that_repeat_for_long_are_told_now_and_then() {
+        let (mut lines, path) = lines("long", 1 << 20);
+        for sec in 0..150 {
+            lines.line(Duration::from_secs(sec), Level::Info, "event=same");
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let _ = std::fs::remove_file(path);
+        assert_eq!(text.matches("last line repeated 60 times").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_file_keeps_one_predecessor_and_its_size() {
+        let (mut lines, path) = lines("size", 1_000);
+        for n in 0..200 {
+            lines.line(Duration::ZERO, Level::Info, &format!("event=line n={n}"));
+        }
+        let old = PathBuf::from(format!("{}.1", path.display()));
+        let (new_size, old_size) =
+            (std::fs::metadata(&path).unwrap().len(), std::fs::metadata(&old).unwrap().len());
+        assert!(new_size <= 1_000 && (900..=1_000).contains(&old_size), "{new_size} {old_size}");
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("n=199\n"));
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(old);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew_on_request() {
+        let (mut lines, path) = lines("reopen", 1 << 20);
+        let moved = PathBuf::from(format!("{}.moved", path.display()));
+        lines.line(Duration::ZERO, Level::Info, "event=before");
+        std::fs::rename(&path, &moved).unwrap();
+        lines.line(Duration::ZERO, Level::Info, "event=meanwhile");
+        lines.output.reopen().unwrap();
+        lines.line(Duration::ZERO, Level::Info, "event=after");
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        assert!(read(&moved).ends_with("event=meanwhile\n") && read(&path).ends_with("event=after\n"));
+        assert_eq!(read(&path).lines().count(), 1);
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(moved);
+    }
+
+    #[test]
+    fn a_named_pipe_without_a_reader_is_refused_at_once() {
+        let path = std::env::temp_dir().join(format!("picored-log-{}-fifo", std::process::id()));
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let opened = LogFile::open(&path, 4096);
+        let _ = std::fs::remove_file(&path);
+        assert!(opened.is_err());
+    }
+
+    #[test]
+    fn a_device_is_never_moved_away() {
+        let mut device = LogFile::open(Path::new("/dev/null"), 10).unwrap();
+        (0..100).for_each(|_| device.write(b"a line\n").unwrap());
+        assert!(
+            device.file.is_some() && Path::new("/dev/null").exists() && !Path::new("/dev/null.1").exists()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_told() {
+        let full = LogFile::open(Path::new("/dev/full"), u64::MAX).unwrap();
+        let (good, path) = lines("full", 1 << 20);
+        let mut lines = Lines::new(Output::File(full));
+        lines.line(Duration::ZERO, Level::Info, "one");
+        lines.line(Duration::ZERO, Level::Info, "two");
+        lines.output = good.output;
+        lines.line(Duration::ZERO, Level::Info, "three");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let _ = std::fs::remove_file(path);
+        assert!(text.contains("event=log-lost lines=2"), "{text}");
+        assert!(text.ends_with("INFO three\n"), "{text}");
+    }
+}

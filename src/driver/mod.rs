@@ -1,0 +1,299 @@
+//! The loop, and everything that touches the operating system. It decides nothing.
+//!
+//! One turn: sleep until a descriptor is ready or a deadline has come, tell the [`Agent`] one thing after
+//! the other, and after each do all that it asks for. mio is edge-triggered: what is ready is read until it
+//! would block, or its readiness is remembered, or it is registered anew to be told again.
+
+mod attempts;
+pub mod children;
+pub mod clock;
+pub mod control;
+pub mod files;
+mod jobs;
+pub mod log;
+pub mod net;
+mod slots;
+mod sources;
+mod streams;
+mod unsent;
+mod usage;
+
+use core::time::Duration;
+use std::io;
+use std::path::PathBuf;
+
+use mio::event::Event;
+use mio::{Events, Poll};
+use rustix::process::Signal as Unix;
+use signal_hook_mio::v1_0::Signals;
+
+use crate::agent::{Action, Agent};
+use crate::delivery::Signal;
+use crate::limits::{PACKET_IN_MAX, PACKET_OUT_MAX, PACKETS_PER_TURN};
+use crate::time::{Instant, earliest};
+use children::Purpose;
+use control::Control;
+use net::Sockets;
+use slots::{CONTROL, LISTENER, SIGNALS, Slot, Slots, UDP};
+pub use sources::{Failure, Sources};
+
+/// How often the core is told the date.
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// As much of the buffer as streams and pipes read into at once: what is never touched is no memory.
+const READ_SIZE: usize = 8 * 1024;
+/// Events taken from the kernel in one turn; the rest come in the next.
+const EVENTS_PER_TURN: usize = 64;
+
+/// The agent and its descriptors.
+pub struct Driver {
+    agent: Agent,
+    poll: Poll,
+    signals: Signals,
+    sockets: Sockets,
+    control: Control,
+    slots: Slots,
+    trampoline: PathBuf,
+    /// Whatever is read goes through here; a datagram fits whole.
+    scratch: Box<[u8]>,
+    packet: Vec<u8>,
+    /// There may be more datagrams.
+    udp_ready: bool,
+    /// There may be more connections; tried again each turn, without hurry.
+    accept_again: bool,
+    accept_clients_again: bool,
+    next_client: u32,
+    /// TERM or INT came already.
+    stopping: bool,
+    wall_clock_told: Instant,
+    exit: Option<u8>,
+}
+
+impl Driver {
+    /// `trampoline`: the program that children are started through ([`children::trampoline`]).
+    pub fn new(sources: Sources, agent: Agent, trampoline: PathBuf) -> Self {
+        let Sources { poll, signals, sockets, control } = sources;
+        Self {
+            agent,
+            poll,
+            signals,
+            sockets,
+            control,
+            slots: Slots::default(),
+            trampoline,
+            scratch: vec![0; PACKET_IN_MAX].into_boxed_slice(),
+            packet: Vec::with_capacity(PACKET_OUT_MAX),
+            udp_ready: true,
+            accept_again: true,
+            accept_clients_again: true,
+            next_client: 0,
+            stopping: false,
+            wall_clock_told: Instant::ZERO,
+            exit: None,
+        }
+    }
+
+    /// Runs until the agent says that the process ends, and with which exit code.
+    ///
+    /// Errors: only of the kernel's polling itself.
+    pub fn run(mut self) -> io::Result<u8> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        self.drain(clock::now());
+        while self.exit.is_none() {
+            match self.poll.poll(&mut events, self.wait(clock::now())) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            let now = clock::now(); // one moment for the whole turn
+            self.tell_wall_clock(now);
+            for event in &events {
+                self.handle_event(now, event);
+            }
+            self.handle_readiness(now);
+            self.handle_timeouts(now);
+            if self.slots.release_closed() {
+                self.packet.shrink_to(PACKET_OUT_MAX);
+            }
+        }
+        Ok(self.exit.unwrap_or_default())
+    }
+
+    /// How long nothing is due.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        if self.udp_ready {
+            return Some(Duration::ZERO);
+        }
+        earliest([self.agent.next_deadline(), self.next_deadline()]).map(|at| at.since(now))
+    }
+
+    fn handle_event(&mut self, now: Instant, event: &Event) {
+        match event.token() {
+            UDP => self.udp_ready = true,
+            LISTENER => self.accept_again = true,
+            CONTROL => self.accept_clients_again = true,
+            SIGNALS => self.handle_signals(now),
+            token => {
+                let Some(index) = slots::index(token) else { return };
+                match self.slots.get_mut(index) {
+                    Some(Slot::Stream(_)) => self.stream_event(now, index),
+                    Some(Slot::Attempt(_)) => self.attempt_event(now, index),
+                    Some(Slot::Client(_)) => self.client_event(now, index),
+                    Some(Slot::Child(_)) => self.child_event(index),
+                    None => {} // closed earlier in this turn
+                }
+            }
+        }
+    }
+
+    fn handle_readiness(&mut self, now: Instant) {
+        if self.udp_ready {
+            self.read_udp(now);
+        }
+        if self.accept_again {
+            self.accept_streams(now);
+        }
+        if self.accept_clients_again {
+            self.accept_clients(now);
+        }
+    }
+
+    fn read_udp(&mut self, now: Instant) {
+        let mut errors = 0;
+        for _ in 0..PACKETS_PER_TURN {
+            match self.sockets.udp.recv_from(&mut self.scratch) {
+                Ok((n, from)) => {
+                    let packet = self.scratch.get_mut(..n).unwrap_or_default();
+                    self.agent.handle_packet(now, net::normalise(from), packet);
+                    self.drain(now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.udp_ready = false;
+                    return;
+                }
+                Err(_) => errors += 1, // of an earlier datagram; the next one may be well
+            }
+        }
+        // Nothing but errors: not without a pause. The next datagram announces itself again.
+        self.udp_ready = errors < PACKETS_PER_TURN;
+    }
+
+    fn handle_signals(&mut self, now: Instant) {
+        let pending: Vec<i32> = self.signals.pending().collect();
+        for signal in pending {
+            match Unix::from_named_raw(signal) {
+                Some(Unix::TERM | Unix::INT) => self.stop(now, signal),
+                Some(Unix::CHILD) => self.reap(now),
+                Some(Unix::HUP) => self.reload(),
+                _ => {}
+            }
+        }
+    }
+
+    /// What can be had anew in this version: the log's file and the control socket's.
+    fn reload(&mut self) {
+        if let Err(error) = log::reopen() {
+            ::log::warn!("event=log-failed {error}; the file that was open stays in use");
+        }
+        if let Err(error) = self.restore_control() {
+            ::log::warn!("event=control-failed the control socket cannot be made anew: {error}");
+        }
+        ::log::warn!(
+            "event=reload result=refused the log was opened anew, but the configuration cannot be read anew \
+             while running in this version; restart to use a changed file"
+        );
+    }
+
+    /// The first time asks, the second time does not.
+    fn stop(&mut self, now: Instant, signal: i32) {
+        if core::mem::replace(&mut self.stopping, true) {
+            ::log::warn!("event=stop reason=second-signal ending at once");
+            self.exit = Some(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+            return;
+        }
+        self.agent.stop(now);
+        self.drain(now);
+    }
+
+    fn tell_wall_clock(&mut self, now: Instant) {
+        if now.since(self.wall_clock_told) >= WALL_CLOCK_INTERVAL {
+            self.wall_clock_told = now;
+            self.agent.handle_wall_clock(now, clock::unix_now());
+        }
+    }
+
+    fn handle_timeouts(&mut self, now: Instant) {
+        if self.agent.next_deadline().is_some_and(|at| at <= now) {
+            self.agent.handle_timeout(now);
+            self.drain(now);
+        }
+        for index in 0..self.slots.end() {
+            match self.slots.get_mut(index) {
+                Some(slot) if deadline(slot).is_some_and(|at| at <= now) => self.slot_timeout(index),
+                _ => {}
+            }
+        }
+    }
+
+    /// The driver's own deadlines: ends of streams that the core has closed, and look-ups.
+    fn next_deadline(&self) -> Option<Instant> {
+        earliest(self.slots.iter().map(|(_, slot)| deadline(slot)))
+    }
+
+    fn slot_timeout(&mut self, index: usize) {
+        match self.slots.get_mut(index) {
+            Some(Slot::Stream(_)) => drop(self.slots.close(index)),
+            Some(Slot::Child(child)) => child.give_up(),
+            _ => {}
+        }
+    }
+
+    /// Does everything that the agent wants done. What fails at once is told it, and the drain goes on.
+    fn drain(&mut self, now: Instant) {
+        loop {
+            self.packet.clear();
+            while let Some(to) = self.agent.poll_transmit(now, &mut self.packet) {
+                if let Err(error) = self.sockets.send(&self.packet, to)
+                    && let Some(error) = net::send_error(&error)
+                {
+                    self.agent.handle_send_error(now, to, error);
+                }
+                self.packet.clear();
+            }
+            let Some(action) = self.agent.poll_action() else { return };
+            self.perform(now, action);
+        }
+    }
+
+    fn perform(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::StreamOpen { id, to } => self.open_stream(now, id, to),
+            Action::StreamSend { id, bytes } => self.send_stream(now, id, &bytes),
+            Action::StreamClose { id } => self.close_stream(now, id),
+            Action::Resolve { id, host } => self.start_resolve(now, id, &host),
+            Action::Attempt { id, target } => self.start_attempt(now, id, target),
+            Action::AttemptAbort { id } => self.abort_attempt(id, Signal::Term),
+            Action::AttemptKill { id } => self.abort_attempt(id, Signal::Kill),
+            Action::Run { id, mut run } => self.start_run(now, id, &mut run),
+            Action::Signal { id, signal } => self.signal_run(id, signal),
+            Action::Reply { client, line, last } => self.reply(client, &line, last),
+            Action::Log { level, line } => ::log::log!(level, "{line}"),
+            Action::Exit { code } => self.exit = Some(code),
+        }
+    }
+}
+
+/// The part of the buffer that is for streams and pipes.
+fn small(scratch: &mut [u8]) -> &mut [u8] {
+    let size = scratch.len().min(READ_SIZE);
+    scratch.get_mut(..size).unwrap_or_default()
+}
+
+fn deadline(slot: &Slot) -> Option<Instant> {
+    match slot {
+        Slot::Stream(stream) => stream.deadline(),
+        Slot::Child(child) => match child.purpose {
+            Purpose::Resolve { until, .. } => until,
+            _ => None,
+        },
+        _ => None,
+    }
+}
