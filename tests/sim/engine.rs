@@ -1,0 +1,334 @@
+//! The simulator's loop, which stands where the driver's loop stands in the daemon: takes the nearest of
+//! deadlines and arrivals, gives it to an agent, drains that agent, performs its actions.
+
+use std::cmp::{Ordering, Reverse};
+use std::net::{IpAddr, SocketAddr};
+
+use picored::agent::{Action, AttemptId};
+use picored::check::attempt::{Exit, Outcome, Target};
+use picored::delivery::{Run, RunId, Signal};
+use picored::membership::SendError;
+use picored::time::Instant;
+
+use crate::net::Segment;
+use crate::node::{Behaviour, Input, Node, Running, SOCKET_BUFFER};
+use crate::outside::Told;
+use crate::world::World;
+use crate::{invariants, millis};
+
+/// Something on its way.
+pub struct Entry {
+    pub at: Instant,
+    pub sequence: u64,
+    pub what: What,
+}
+
+pub enum What {
+    Packet {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// Towards one end of a stream.
+    Segment {
+        stream: u64,
+        towards: usize,
+        segment: Segment,
+    },
+    /// For one life of one process.
+    Input {
+        node: usize,
+        life: u32,
+        input: Input,
+    },
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    // The heap gives its greatest first: the earliest entry is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        Reverse((self.at, self.sequence)).cmp(&Reverse((other.at, other.sequence)))
+    }
+}
+
+impl World {
+    pub fn push(&mut self, at: Instant, what: What) {
+        self.sequence += 1;
+        self.queue.push(Entry { at, sequence: self.sequence, what });
+    }
+
+    /// One arrival or one deadline, if there is one before `end`; else it is `end`, and false.
+    pub fn step(&mut self, end: Instant) -> bool {
+        let arrival = self.queue.peek().map(|entry| entry.at);
+        let awake = self.nodes.iter().filter(|node| !node.frozen);
+        let timer = awake.filter_map(|node| Some((node.wake?, node.index))).min();
+        // At the same moment arrivals come first, as in the daemon's loop.
+        let (at, woken) = match (arrival, timer) {
+            (Some(at), Some((wake, _))) if at <= wake => (at, None),
+            (_, Some((wake, index))) => (wake, Some(index)),
+            (Some(at), None) => (at, None),
+            (None, None) => (end, None),
+        };
+        if at > end || (arrival.is_none() && timer.is_none()) {
+            self.now = self.now.max(end);
+            return false;
+        }
+        self.now = self.now.max(at);
+        self.steps += 1;
+        match woken {
+            Some(index) => self.wake(index),
+            None => self.arrive(),
+        }
+        self.check_always();
+        if self.now >= self.inspect_at {
+            self.inspect_at = self.now + self.inspect_every;
+            invariants::inspect(self);
+        }
+        true
+    }
+
+    fn wake(&mut self, index: usize) {
+        invariants::count_wake(self, index);
+        let now = self.now;
+        if let Some(agent) = &mut self.nodes[index].agent {
+            agent.handle_timeout(now);
+            self.drain(index);
+        }
+    }
+
+    fn arrive(&mut self) {
+        let Some(entry) = self.queue.pop() else { return };
+        match entry.what {
+            What::Packet { from, to, bytes } => {
+                let hears = |node: &Node| node.addr == to && node.is_running() && !node.no_uplink;
+                if let Some(node) = self.nodes.iter().position(hears) {
+                    self.deliver(node, Input::Packet { from, bytes });
+                }
+            }
+            What::Segment { stream, towards, segment } => self.segment_arrives(stream, towards, segment),
+            What::Input { node, life, input } => {
+                if self.nodes[node].life == life && self.nodes[node].is_running() {
+                    self.deliver(node, input);
+                }
+            }
+        }
+    }
+
+    /// To the process, or to the kernel's queues if it is frozen.
+    pub fn deliver(&mut self, index: usize, input: Input) {
+        let node = &mut self.nodes[index];
+        if !node.frozen {
+            self.handle(index, input);
+            return;
+        }
+        let is_packet = |input: &Input| matches!(input, Input::Packet { .. });
+        let full = node.inbox.iter().filter(|input| is_packet(input)).count() >= SOCKET_BUFFER;
+        if !(full && is_packet(&input)) {
+            node.inbox.push(input);
+        }
+    }
+
+    pub fn thaw_index(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if !node.frozen {
+            return;
+        }
+        node.frozen = false;
+        let waiting = std::mem::take(&mut node.inbox);
+        for input in waiting {
+            self.handle(index, input);
+        }
+    }
+
+    /// One input, then a full drain.
+    fn handle(&mut self, index: usize, input: Input) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        let Some(agent) = &mut node.agent else { return };
+        match input {
+            Input::Packet { from, mut bytes } => agent.handle_packet(now, from, &mut bytes),
+            Input::Resolved { id, addresses } => agent.handle_resolved(now, id, &addresses, "no such host"),
+            Input::Attempt { id, outcome } => {
+                if node.attempts.remove(&id).is_some() {
+                    agent.handle_attempt(now, id, outcome);
+                }
+            }
+            Input::Exit { id, exit } => {
+                let Some(running) = node.runs.remove(&id) else { return };
+                if running.told.is_sync() && exit == Exit::Code(0) {
+                    self.outside.write(now, &node.name, &running.told);
+                }
+                if let (Some((addr, state)), Exit::Code(0)) = (&running.told.call, &exit) {
+                    self.outside.call(&node.name, *addr, state);
+                }
+                agent.handle_exit(now, id, exit, b"scripted\n");
+            }
+            Input::Accept { stream, from } => self.accept(index, stream, from),
+            Input::Stream { stream, end, segment } => self.stream_event(index, stream, end, segment),
+        }
+        self.drain(index);
+    }
+
+    /// Everything the agent wants done, done. Results come back as entries of the queue, never at once.
+    pub fn drain(&mut self, index: usize) {
+        let now = self.now;
+        let Some(mut agent) = self.nodes[index].agent.take() else { return };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut actions = 0;
+        loop {
+            buffer.clear();
+            while let Some(to) = agent.poll_transmit(now, &mut buffer) {
+                match self.nodes[index].no_uplink {
+                    true => agent.handle_send_error(now, to, SendError::Unreachable),
+                    false => self.send_packet(index, to, &buffer),
+                }
+                buffer.clear();
+                actions += 1;
+                invariants::check_drain(self, index, actions);
+            }
+            let Some(action) = agent.poll_action() else { break };
+            actions += 1;
+            invariants::check_drain(self, index, actions);
+            self.perform(index, action);
+        }
+        self.buffer = buffer;
+        let deadline = agent.next_deadline();
+        let lateness = self.nodes[index].lateness;
+        let late = self.rng.duration_below(lateness);
+        let node = &mut self.nodes[index];
+        node.wake = deadline.map(|at| at.max(now) + late);
+        if node.exited.is_none() {
+            node.agent = Some(agent);
+            return;
+        }
+        let life = node.life;
+        node.clear();
+        self.drop_streams(index, life);
+    }
+
+    fn send_packet(&mut self, index: usize, to: SocketAddr, bytes: &[u8]) {
+        invariants::check_packet(self, index, to, bytes);
+        let Some(target) = self.nodes.iter().position(|node| node.addr == to) else { return };
+        let from = self.nodes[index].addr;
+        for at in self.net.datagram(self.now, index, target, bytes.len()).into_iter().flatten() {
+            self.push(at, What::Packet { from, to, bytes: bytes.to_vec() });
+        }
+    }
+
+    fn perform(&mut self, index: usize, action: Action) {
+        match action {
+            Action::StreamOpen { id, to } => self.open_stream(index, id, to),
+            Action::StreamSend { id, bytes } => self.send_on_stream(index, id, bytes),
+            Action::StreamClose { id } => {
+                if let Some((stream, end)) = self.net.find(index, self.nodes[index].life, id) {
+                    self.close_stream(stream, end, "");
+                }
+            }
+            Action::Resolve { id, host } => {
+                let known = self.nodes.iter().filter(|node| node.name == *host);
+                let addresses: Vec<IpAddr> = known.map(|node| node.addr.ip()).collect();
+                self.later(index, 5, 40, Input::Resolved { id, addresses });
+            }
+            Action::Attempt { id, target } => self.start_attempt(index, id, &target),
+            Action::AttemptAbort { id } => {
+                // A connection is closed and nothing is answered; a child is, when it has ended.
+                let attempts = &mut self.nodes[index].attempts;
+                match attempts.get(&id) {
+                    Some(true) => {
+                        let outcome = Outcome::Fail("killed by signal 15".into());
+                        self.later(index, 5, 50, Input::Attempt { id, outcome });
+                    }
+                    _ => drop(attempts.remove(&id)),
+                }
+            }
+            Action::AttemptKill { id } => {
+                let outcome = Outcome::Fail("killed by signal 9".into());
+                self.later(index, 1, 10, Input::Attempt { id, outcome });
+            }
+            Action::Run { id, run } => self.start_run(index, id, &run),
+            Action::Signal { id, signal } => self.signal(index, id, signal),
+            Action::Reply { line, last, .. } => {
+                self.nodes[index].reply.push(line);
+                self.nodes[index].reply_complete |= last;
+            }
+            Action::Log { line, .. } => {
+                let now = self.now;
+                self.nodes[index].note(now, &line);
+            }
+            Action::Exit { code } => self.nodes[index].exited = Some(code),
+        }
+    }
+
+    /// Back to the same process, between `from` and `to` milliseconds later.
+    fn later(&mut self, node: usize, from: u64, to: u64, input: Input) {
+        let delay = millis(from) + self.rng.duration_below(millis(to - from));
+        let life = self.nodes[node].life;
+        self.push(self.now + delay, What::Input { node, life, input });
+    }
+
+    fn start_attempt(&mut self, index: usize, id: AttemptId, target: &Target) {
+        let is_child = matches!(target, Target::Exec(_));
+        let outcome = self.nodes[index].probe(target);
+        let fresh = self.nodes[index].attempts.insert(id, is_child).is_none();
+        assert!(fresh, "{}", self.blame("an attempt's number was given twice"));
+        if let Some(outcome) = outcome {
+            self.later(index, 1, 20, Input::Attempt { id, outcome });
+        }
+    }
+
+    fn start_run(&mut self, index: usize, id: RunId, run: &Run) {
+        let told = Told::read(run);
+        invariants::check_run(self, index, &told);
+        let node = &mut self.nodes[index];
+        let behaviour = match node.failing == Some(&told.handler) {
+            true => Behaviour::Fail(1),
+            false => node.script.pop_front().unwrap_or(node.behaviour),
+        };
+        node.runs.insert(id, Running { told: told.clone(), behaviour });
+        let name = node.name.clone();
+        self.outside.started(self.now, &name, &told);
+        match behaviour {
+            Behaviour::Succeed => self.later(index, 50, 1_500, Input::Exit { id, exit: Exit::Code(0) }),
+            Behaviour::Fail(code) => self.later(index, 50, 1_500, Input::Exit { id, exit: Exit::Code(code) }),
+            Behaviour::Hang | Behaviour::IgnoreTerm => {}
+        }
+    }
+
+    fn signal(&mut self, index: usize, id: RunId, signal: Signal) {
+        let Some(running) = self.nodes[index].runs.get(&id) else { return };
+        let exit = match (signal, running.behaviour) {
+            (Signal::Term, Behaviour::IgnoreTerm) => return,
+            (Signal::Term, _) => Exit::Signal(15),
+            (Signal::Kill, _) => Exit::Signal(9),
+        };
+        self.later(index, 1, 20, Input::Exit { id, exit });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BinaryHeap;
+
+    #[test]
+    fn the_queue_gives_the_earliest_first_and_of_one_moment_the_oldest() {
+        let entry = |at, sequence| Entry {
+            at: Instant::from_micros(at),
+            sequence,
+            what: What::Segment { stream: sequence, towards: 0, segment: Segment::Syn },
+        };
+        let mut queue: BinaryHeap<Entry> = [entry(5, 1), entry(3, 2), entry(5, 0), entry(3, 3)].into();
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|entry| entry.sequence).collect();
+        assert_eq!(order, [2, 3, 0, 1]);
+    }
+}
