@@ -1,0 +1,183 @@
+//! The command line as a person and a monitoring system meet it.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::daemon::{Daemon, Folder, picored, wait_for};
+use crate::web::Web;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(picored()).args(args).output().expect("the binary was built");
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in
+        ["run", "init", "check-config", "status", "members", "events", "app", "leave", "stop", "keygen"]
+    {
+        let (code, out, _) = run(&[command, "--help"]);
+        assert_eq!(code, Some(0), "{command}");
+        assert!(out.contains(command) && out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    }
+    let (code, out, _) = run(&["--version"]);
+    assert_eq!((code, out.trim()), (Some(0), concat!("picored ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn an_unknown_command_or_flag_is_a_usage_error_with_advice() {
+    let (code, _, err) = run(&["statsu"]);
+    assert_eq!(code, Some(64));
+    assert!(err.contains("status"), "{err}");
+    assert_eq!(run(&["status", "--no-such-flag"]).0, Some(64));
+    assert_eq!(run(&["app", "web", "sideways"]).0, Some(64));
+}
+
+#[test]
+fn without_a_daemon_status_is_3_and_the_others_are_69() {
+    let daemon = Daemon::new("n1", json!({}));
+    assert_eq!(daemon.run(&["status"]).status.code(), Some(3));
+    for command in ["members", "stop", "leave", "events"] {
+        let output = daemon.run(&[command]);
+        assert_eq!(output.status.code(), Some(69), "{command}");
+        assert!(text(&output.stderr).contains("picored"), "{command} says what to do");
+    }
+}
+
+#[test]
+fn a_starter_configuration_passes_and_a_broken_one_is_explained() {
+    let folder = Folder::new();
+    let (code, out, _) = run(&["init", "--node", "fra1", "--join", "198.51.100.7"]);
+    assert_eq!(code, Some(0));
+    let path = folder.file("picored.json");
+    std::fs::write(&path, &out).expect("own folder");
+    std::process::Command::new("chmod").arg("600").arg(&path).status().expect("chmod");
+    let path = path.to_str().expect("UTF-8");
+    let (code, said, err) = run(&["-c", path, "check-config"]);
+    // The handler's program is not installed here: a problem of this machine, and said as such.
+    assert!(
+        code == Some(0) || (code == Some(78) && (said.clone() + &err).contains("nsupdate")),
+        "{said}{err}"
+    );
+
+    let broken = out.replacen("\"join\"", "\"jion\"", 1);
+    std::fs::write(path, broken).expect("own folder");
+    let (code, said, err) = run(&["-c", path, "check-config"]);
+    assert_eq!(code, Some(78));
+    let all = said + &err;
+    assert!(all.contains("jion") && all.contains("did you mean \"join\"?"), "{all}");
+    let (code, _, err) = run(&["-c", path, "run"]);
+    assert_eq!(code, Some(78));
+    assert!(err.contains("did you mean \"join\"?"), "{err}");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused() {
+    let mut daemon = Daemon::new("n1", json!({}));
+    daemon.start();
+    let output = daemon.run(&["run"]);
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+    // For cron that is the normal case, and no reason to send a mail.
+    let output = daemon.run(&["run", "--cron"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    assert!(daemon.is_running());
+}
+
+/// A daemon that detached ends with its test, however that ends.
+struct Detached(Daemon);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        drop(self.0.run(&["stop"]));
+    }
+}
+
+#[test]
+fn from_cron_it_detaches_without_a_word_and_a_stopped_one_is_started_again() {
+    let daemon = Detached(Daemon::new("n1", json!({ "log": { "file": "/dev/null" } })));
+    let pid = || {
+        let output = daemon.0.run(&["run", "--cron"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{}", text(&output.stderr));
+        wait_for("the detached daemon to answer", Duration::from_secs(10), || {
+            daemon.0.ask("status").is_some()
+        });
+        let lock = daemon.0.folder.read("state/state.json.lock");
+        lock.trim().parse::<i32>().expect("the lock names the process")
+    };
+    let first = pid();
+    assert_eq!(pid(), first, "one that runs is left alone");
+    // Its own session: it goes on when cron's does not.
+    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).expect("it runs");
+    let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)?.parse::<i32>().ok());
+    assert_ne!(session, rustix::process::getsid(None).ok().map(|sid| sid.as_raw_nonzero().get()));
+    assert_eq!(daemon.0.run(&["stop"]).status.code(), Some(0));
+    assert_ne!(pid(), first);
+}
+
+#[test]
+fn status_is_a_nagios_plugin() {
+    let web = Web::start();
+    let app = json!({ "web": {
+        "interval": "200ms", "timeout": "200ms", "rise": 1, "fall": 1, "grace": "0s", "hold_up": "0s",
+        "checks": [{ "http": web.url() }],
+    } });
+    let mut daemon = Daemon::new("n1", json!({ "apps": app }));
+    daemon.start();
+    let code = || daemon.run(&["status"]).status.code();
+    wait_for("all to be well", Duration::from_secs(20), || code() == Some(0));
+    let first = text(&daemon.run(&["status"]).stdout).lines().next().unwrap_or_default().to_owned();
+    assert!(first.contains("OK"), "{first}");
+    web.set_up(false);
+    wait_for("the only app to be down", Duration::from_secs(20), || code() == Some(2));
+    assert!(text(&daemon.run(&["status"]).stdout).contains("503"));
+    web.set_up(true);
+    wait_for("all to be well again", Duration::from_secs(20), || code() == Some(0));
+    for command in ["status", "status -v", "members", "events"] {
+        let args: Vec<&str> = command.split(' ').collect();
+        let out = text(&daemon.run(&args).stdout);
+        let widest = out.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        assert!(command == "events" || widest <= 80, "{command} is {widest} wide:\n{out}");
+        assert!(!out.contains('\x1b'), "{command} has no colour where there is no terminal");
+    }
+}
+
+#[test]
+fn events_are_followed_as_they_happen() {
+    use std::io::{BufRead, BufReader};
+    let mut daemon = Daemon::new("n1", json!({}));
+    daemon.start();
+    let mut follower = std::process::Command::new("timeout")
+        .args(["30", picored(), "-c"])
+        .arg(daemon.config_path())
+        .args(["events", "-f", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    let lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    let mut other = Daemon::new("n2", json!({ "join": [daemon.addr.to_string()] }));
+    other.start();
+    let joined = lines.map_while(Result::ok).find(|line| line.contains("node-joined") && line.contains("n2"));
+    drop(follower.kill());
+    drop(follower.wait());
+    let event: serde_json::Value = serde_json::from_str(&joined.expect("the event")).expect("a JSON line");
+    assert_eq!(event["node"], "n2");
+}
+
+#[test]
+fn term_and_int_end_it_without_leaving() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut daemon = Daemon::new("n1", json!({}));
+        daemon.start();
+        daemon.signal(signal);
+        assert_eq!(daemon.wait(Duration::from_secs(10)), Some(0), "{signal:?}");
+        assert!(!daemon.folder.file("picored.sock").exists());
+    }
+}

@@ -1,0 +1,65 @@
+//! What the machine around it does: ports that are taken, files that are moved away, clients that hang up.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, wait_for};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn why_it_does_not_start_is_said_where_it_was_started_too() {
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port on loopback");
+    let addr = taken.local_addr().expect("a bound socket has an address");
+    let daemon = Daemon::at("n1", addr, json!({}));
+    let log = daemon.folder.file("its-log");
+    daemon.configure(&json!({
+        "node": "n1", "bind": addr.to_string(), "profile": "local", "log": { "file": log },
+        "control": daemon.folder.file("picored.sock"), "state": daemon.folder.file("state/state.json"),
+    }));
+    for args in [&["run"][..], &["run", "--cron"]] {
+        let ended = daemon.run(args);
+        assert_eq!(ended.status.code(), Some(71), "{args:?}");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(said.contains("another program") && said.lines().count() == 1, "{args:?}: {said}");
+    }
+    assert!(daemon.folder.read("its-log").contains("event=not-started"));
+}
+
+#[test]
+fn after_hup_the_log_and_the_control_socket_are_there_again() {
+    let mut daemon = Daemon::new("n1", json!({}));
+    let log = daemon.folder.file("its-log");
+    daemon.configure(&json!({
+        "node": "n1", "bind": daemon.addr.to_string(), "profile": "local", "safety": { "settle": "1s" }, "log": { "file": log },
+        "control": daemon.folder.file("picored.sock"), "state": daemon.folder.file("state/state.json"),
+    }));
+    daemon.start();
+    let descriptors = daemon.descriptors();
+    std::fs::rename(&log, daemon.folder.file("moved")).expect("own folder");
+    std::fs::remove_file(daemon.folder.file("picored.sock")).expect("own folder");
+    assert!(daemon.ask("status").is_none());
+    daemon.signal(rustix::process::Signal::HUP);
+    wait_for("the socket to be there again", SOON, || daemon.ask("status").is_some());
+    wait_for("the log to be there again", SOON, || daemon.folder.read("its-log").contains("event=reload"));
+    assert!(daemon.folder.read("moved").contains("event=started"));
+    wait_for("no descriptor too many", SOON, || daemon.descriptors() <= descriptors);
+}
+
+#[test]
+fn a_client_that_has_said_all_it_has_to_say_gets_its_whole_answer() {
+    let mut daemon = Daemon::new("n1", json!({}));
+    daemon.start();
+    let mut client = UnixStream::connect(daemon.folder.file("picored.sock")).expect("it listens");
+    client.set_read_timeout(Some(SOON)).expect("a socket");
+    client.write_all(b"{\"cmd\":\"status\"}\n{\"cmd\":\"ping\"}\n").expect("it listens");
+    client.shutdown(Shutdown::Write).expect("a socket");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("it answers and closes");
+    let first: Value = serde_json::from_str(answer.lines().next().unwrap_or_default()).expect("JSON");
+    assert!(first.to_string().contains("n1"), "{answer}");
+}
