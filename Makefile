@@ -1,0 +1,35 @@
+# Each target calls cargo or one script. On a fresh Debian `make test` and `make demo` are all it takes: they
+# install what is missing. PATH: named and nginx are in /usr/sbin, a new cargo may be in ~/.cargo/bin.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+PREFIX ?= /usr/local
+SEEDS ?= 1000
+
+all: ## the program, target/release/picored
+	@scripts/setup build
+	cargo build --release --locked
+
+demo: ## three servers, failures and the DNS records that follow; EMBEDDED=1: without BIND and nginx
+	@scripts/setup $(if $(filter-out 0,$(EMBEDDED)),embedded,demo)
+	cargo build --release --locked
+	@scripts/demo
+
+test: ## all tests: unit, golden vectors, simulation, end to end, handlers
+	@scripts/setup test
+	@scripts/test
+
+check: ## before every commit: formatting, lints, the house rules
+	@scripts/setup check
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo test --locked --test tidy
+
+sim: ## many simulated clusters: make sim SEEDS=5000
+	SEEDS=$(SEEDS) cargo test --locked --test sim swarm::swarm -- --exact
+
+install: ## DESTDIR= PREFIX=/usr/local; program, handlers, cron line, example configuration
+	@scripts/install "$(DESTDIR)" "$(PREFIX)"
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+.PHONY: all demo test check sim install help
