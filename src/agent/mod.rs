@@ -21,8 +21,8 @@ use std::collections::VecDeque;
 
 use crate::check::attempt::{Exit, Outcome, Target};
 use crate::check::{App, AppState};
-use crate::delivery::{AppSituation, Delivery, Run, RunId, Signal};
-use crate::membership::{Membership, ResolveId, SendError, StreamEvent, StreamId};
+use crate::delivery::{AppSituation, Delivery, Run, RunId, Signal, World};
+use crate::membership::{Member, Membership, ResolveId, SendError, StreamEvent, StreamId};
 use crate::rng::{Rng, Seed};
 use crate::time::{Instant, earliest};
 use crate::{check, delivery, membership, safety};
@@ -169,6 +169,19 @@ struct Identity {
     tags: Vec<(Box<str>, Box<str>)>,
     no_effect: Vec<Box<str>>,
     settle: Duration,
+}
+
+impl Identity {
+    /// What delivery is to look at, put together from the agent's parts.
+    fn world<'a>(
+        &'a self,
+        unix_now: u64,
+        members: &'a [&'a Member],
+        apps: &'a [AppSituation],
+        may_act: &Result<(), safety::Reason>,
+    ) -> World<'a> {
+        World { node: &self.node, cluster: &self.cluster, unix_now, members, apps, may_act: may_act.clone() }
+    }
 }
 
 /// One app of the file.

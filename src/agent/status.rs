@@ -9,7 +9,7 @@ use crate::agent::{Agent, OwnApp, news, transitions};
 use crate::check::attempt::{Exit, Outcome, Target};
 use crate::check::{AppState, CheckStatus};
 use crate::control;
-use crate::delivery::{AppSituation, HandlerStatus, LastRun, Mode, Place, World};
+use crate::delivery::{AppSituation, HandlerStatus, LastRun, Mode, Place};
 use crate::membership::{Member, State};
 use crate::time::Instant;
 use crate::wire::{self, serf};
@@ -47,14 +47,8 @@ impl Agent {
     pub(super) fn status(&mut self, now: Instant, verbose: bool) -> control::Status {
         let recent_late = self.lateness.recent_max(now);
         let members: Vec<&Member> = self.membership.members().collect();
-        let world = World {
-            node: &self.identity.node,
-            cluster: &self.identity.cluster,
-            unix_now: self.wall.unix_secs(now),
-            members: &members,
-            apps: &self.situations,
-            may_act: self.may_act.clone(),
-        };
+        let unix_now = self.wall.unix_secs(now);
+        let world = self.identity.world(unix_now, &members, &self.situations, &self.may_act);
         let handlers = self.delivery.status(&world);
         let apps = self.apps.iter().zip(&self.situations);
         let mut status = control::Status {

@@ -9,7 +9,7 @@ use crate::agent::{Action, Agent, ClientId, Counted, UNKNOWN_SOURCE, news, tags}
 use crate::check::attempt::{Outcome, Target};
 use crate::check::{self, AppState};
 use crate::control::text;
-use crate::delivery::{self, AppSituation, EventKind, Occurrence, World};
+use crate::delivery::{self, AppSituation, EventKind, Occurrence};
 use crate::membership::{self, Member};
 use crate::safety::{self, Reason};
 use crate::time::Instant;
@@ -297,14 +297,8 @@ impl Agent {
 
     fn update_delivery(&mut self, now: Instant) {
         let members: Vec<&Member> = self.membership.members().collect();
-        let world = World {
-            node: &self.identity.node,
-            cluster: &self.identity.cluster,
-            unix_now: self.wall.unix_secs(now),
-            members: &members,
-            apps: &self.situations,
-            may_act: self.may_act.clone(),
-        };
+        let unix_now = self.wall.unix_secs(now);
+        let world = self.identity.world(unix_now, &members, &self.situations, &self.may_act);
         self.delivery.update(now, &world);
     }
 

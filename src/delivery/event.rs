@@ -163,7 +163,8 @@ impl Queue {
         let before = self.waiting.len();
         self.waiting.retain(|queued| queued.expires() > now);
         // Bounded by HANDLER_QUEUE_MAX.
-        self.dropped += u32::try_from(before - self.waiting.len()).unwrap_or(u32::MAX);
+        let dropped = u32::try_from(before - self.waiting.len()).unwrap_or(u32::MAX);
+        self.dropped = self.dropped.saturating_add(dropped);
     }
 
     fn expiry(&self) -> Option<Instant> {
@@ -171,12 +172,7 @@ impl Queue {
     }
 
     fn show(&mut self, now: Instant, around: Around<'_>) {
-        self.state = match () {
-            () if self.current.is_some() => State::Running,
-            () if self.standing.gave_up || around.not_able => State::NotAble,
-            () if self.standing.stands_back(now) => State::StoodBack,
-            () => State::Able,
-        };
+        self.state = self.standing.shown(now, self.current.is_some(), around.not_able);
     }
 
     fn runner<'a>(&self, world: &World<'a>, config: &Config) -> Option<&'a str> {

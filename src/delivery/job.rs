@@ -217,12 +217,7 @@ impl Job {
 
     /// What the tag shows besides the record.
     fn show(&mut self, now: Instant, around: Around<'_>) {
-        self.state = match () {
-            () if self.current.is_some() => State::Running,
-            () if self.standing.gave_up || around.not_able => State::NotAble,
-            () if self.standing.stands_back(now) => State::StoodBack,
-            () => State::Able,
-        };
+        self.state = self.standing.shown(now, self.current.is_some(), around.not_able);
     }
 
     fn is_runner(&self, world: &World<'_>, config: &Config) -> bool {

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::record::State;
 use crate::check::attempt::Exit;
 use crate::rng::Rng;
 use crate::time::{Instant, earliest};
@@ -70,6 +71,16 @@ impl Standing {
             self.back_until = Some(now + STANDS_BACK);
         }
         Some(backoff)
+    }
+
+    /// S of the tag (4.5). `not_able`: the gates of the node are closed, and have been for long enough to say so.
+    pub fn shown(&self, now: Instant, running: bool, not_able: bool) -> State {
+        match () {
+            () if running => State::Running,
+            () if self.gave_up || not_able => State::NotAble,
+            () if self.stands_back(now) => State::StoodBack,
+            () => State::Able,
+        }
     }
 
     pub fn stands_back(&self, now: Instant) -> bool {
