@@ -114,10 +114,14 @@ fn from_cron_it_detaches_without_a_word_and_a_stopped_one_is_started_again() {
     };
     let first = pid();
     assert_eq!(pid(), first, "one that runs is left alone");
-    // Its own session: it goes on when cron's does not.
-    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).expect("it runs");
-    let session = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)?.parse::<i32>().ok());
-    assert_ne!(session, rustix::process::getsid(None).ok().map(|sid| sid.as_raw_nonzero().get()));
+    // A session of its own: it goes on when cron's does not. Both are read from /proc, where the tests' own
+    // is 0 if it began outside their PID namespace, as in a container.
+    let session = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
+        fields.split(' ').nth(3).and_then(|sid| sid.parse::<i32>().ok()).expect("the session")
+    };
+    assert_ne!(session(&first.to_string()), session("self"));
     assert_eq!(daemon.0.run(&["stop"]).status.code(), Some(0));
     assert_ne!(pid(), first);
 }
