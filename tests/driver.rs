@@ -226,7 +226,8 @@ fn what_a_program_leaves_running_dies_with_it() {
 #[test]
 fn a_daemon_that_holds_the_output_open_holds_nobody_up() {
     let _alone = alone();
-    let mut child = shell("setsid sleep 1000 & echo $!; sleep 0.2; echo done");
+    // `cat` ends when the daemon is in its session and holds our pipe instead of the one to `cat`.
+    let mut child = shell("exec 3>&1; (setsid sh -c 'echo $$; exec sleep 1000 >&3' & ) | cat; echo done");
     assert_eq!(child.end(), Exit::Code(0));
     let output = child.output();
     assert!(output.ends_with("done\n"), "{output}");

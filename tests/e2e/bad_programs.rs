@@ -83,7 +83,9 @@ fn a_handler_that_ignores_term_is_killed_five_seconds_later() {
 
 #[test]
 fn a_daemon_that_holds_the_handlers_output_open_does_not_hold_picored() {
-    let (daemon, web) = node("setsid sleep 20 &\necho $! > grandchild\necho done\nexit 0\n", "10s");
+    // `cat` ends when the daemon is in its session and holds the handler's own output instead.
+    let script = "exec 3>&1\n(setsid sh -c 'echo $$; exec sleep 20 >&3' & ) | cat > grandchild\necho done\n";
+    let (daemon, web) = node(script, "10s");
     let run = first_run(&daemon, &web);
     assert_eq!(run["ok"], true, "{run}");
     assert!(run["took_ms"].as_u64().is_some_and(|ms| ms < 3_000), "{run}");
