@@ -15,7 +15,7 @@ use crate::agent::Agent;
 use crate::config::Config;
 use crate::driver::control::connect;
 use crate::driver::files::{self, Lock};
-use crate::driver::{Driver, Sources, children, clock, log};
+use crate::driver::{Driver, Ended, Sources, children, clock, log};
 use crate::rng::Seed;
 
 /// The word for the detached daemon: `__daemon CONFIG`.
@@ -72,8 +72,8 @@ fn serve(config: Config) -> u8 {
         let file = config.log.file.as_deref().unwrap_or_default();
         ::log::warn!("event=log-failed file={file} {error}; logging to standard error");
     }
-    // Held until the process ends.
-    let _lock = match files::lock_state(Path::new(&*config.state)) {
+    // Held until all is over.
+    let lock = match files::lock_state(Path::new(&*config.state)) {
         Ok(Lock::Locked(lock)) => lock,
         Ok(Lock::Held { pid }) => return complain(ALREADY_RUNNING, &held(&config, pid)),
         Err(text) => return complain(SYSTEM_ERROR, &text),
@@ -82,7 +82,14 @@ fn serve(config: Config) -> u8 {
         ::log::warn!("event=config path={} {}", note.path, note.text);
     }
     match open(config) {
-        Ok(Some(driver)) => finish(driver.run()),
+        Ok(Some(driver)) => {
+            let Ended { code, clients } = driver.run();
+            let code = finish(code);
+            // In this order: who waits for our end may start the next one at once.
+            drop(lock);
+            drop(clients);
+            code
+        }
         Ok(None) => 0,
         Err((code, text)) => {
             ::log::error!("event=not-started {text}");

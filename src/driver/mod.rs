@@ -32,7 +32,7 @@ use crate::delivery::Signal;
 use crate::limits::{PACKET_IN_MAX, PACKET_OUT_MAX, PACKETS_PER_TURN};
 use crate::time::{Instant, earliest};
 use children::Purpose;
-use control::Control;
+use control::{Client, Control};
 use net::Sockets;
 use slots::{CONTROL, LISTENER, SIGNALS, Slot, Slots, UDP};
 pub use sources::{Failure, Sources};
@@ -68,6 +68,14 @@ pub struct Driver {
     exit: Option<u8>,
 }
 
+/// What is left when all is closed but the connections of the clients.
+pub struct Ended {
+    /// The exit code of the process. Errors: only of the kernel's polling itself.
+    pub code: io::Result<u8>,
+    /// `picored stop` is over when its connection closes, so that has to come last.
+    pub clients: Vec<Client>,
+}
+
 impl Driver {
     /// `trampoline`: the program that children are started through ([`children::trampoline`]).
     pub fn new(sources: Sources, agent: Agent, trampoline: PathBuf) -> Self {
@@ -92,10 +100,13 @@ impl Driver {
         }
     }
 
-    /// Runs until the agent says that the process ends, and with which exit code.
-    ///
-    /// Errors: only of the kernel's polling itself.
-    pub fn run(mut self) -> io::Result<u8> {
+    /// Runs until the agent says that the process ends.
+    pub fn run(mut self) -> Ended {
+        let code = self.run_loop();
+        Ended { code, clients: self.slots.into_clients() }
+    }
+
+    fn run_loop(&mut self) -> io::Result<u8> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.drain(clock::now());
         while self.exit.is_none() {

@@ -125,6 +125,15 @@ impl Slots {
         self.iter().filter(|(_, slot)| is(slot)).count()
     }
 
+    /// Closes all but the clients.
+    pub fn into_clients(self) -> Vec<Client> {
+        let client = |entry| match entry {
+            Entry::Used(Slot::Client(client)) => Some(client),
+            _ => None,
+        };
+        self.slots.into_iter().filter_map(client).collect()
+    }
+
     /// One past the last number in use.
     pub fn end(&self) -> usize {
         self.slots.len()
