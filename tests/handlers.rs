@@ -4,14 +4,18 @@
 //! busybox's own `awk`, `sed` and friends, which is what a small Alpine server has. Without `named`
 //! the DNS tests fail in CI and say loudly elsewhere that they were skipped.
 
+#[path = "e2e/ports.rs"]
+mod ports;
+
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use ports::free_port;
 
 const ZONE: &str = "example.test";
 const NAME: &str = "www.example.test";
@@ -491,16 +495,6 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn free_port() -> u16 {
-    loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let port = udp.local_addr().expect("an address").port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

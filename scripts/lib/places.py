@@ -4,7 +4,9 @@ Both know the same few things: each site's address, how to run a command at a si
 network cable, and how to leave nothing behind.
 """
 
+import itertools
 import os
+import random
 import re
 import signal
 import socket
@@ -84,25 +86,20 @@ class Loopback:
     addresses = {"fra1": "127.0.0.11", "par1": "127.0.0.12", "nyc1": "127.0.0.13", "dns": "127.0.0.1"}
 
     def __init__(self):
-        # High ports that are free now at all of the addresses: 7946 and 8080 are often taken.
-        ports = set()
-        while len(ports) < 3:
-            ports.add(self._free_port())
-        self.gossip_port, self.web_port, self.dns_port = ports
+        # Free now at all of the addresses, as 7946 and 8080 often are not, and below those that the kernel gives
+        # to outgoing connections.
+        ports = filter(self._is_free, random.sample(range(10_000, 32_768), 1000))
+        self.gossip_port, self.web_port, self.dns_port = itertools.islice(ports, 3)
 
-    def _free_port(self):
-        while True:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first:
-                first.bind(("127.0.0.11", 0))
-                port = first.getsockname()[1]
-            try:
-                for address in self.addresses.values():
-                    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                        with socket.socket(socket.AF_INET, kind) as probe:
-                            probe.bind((address, port))
-                return port
-            except OSError:
-                continue
+    def _is_free(self, port):
+        try:
+            for address in self.addresses.values():
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                    with socket.socket(socket.AF_INET, kind) as probe:
+                        probe.bind((address, port))
+            return True
+        except OSError:
+            return False
 
     def command(self, _site, argv):
         return argv

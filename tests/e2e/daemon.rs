@@ -1,7 +1,10 @@
 //! One picored of a test: its folder, its configuration, its process, and questions to it.
 
+#[path = "ports.rs"]
+mod ports;
+
 use std::fs;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -54,16 +57,9 @@ impl Drop for Folder {
     }
 }
 
-/// A port that is free for UDP and TCP on loopback.
+/// Free for UDP and TCP.
 pub fn free_addr() -> SocketAddr {
-    for _ in 0..100 {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port on loopback");
-        let addr = udp.local_addr().expect("a bound socket has an address");
-        if TcpListener::bind(addr).is_ok() {
-            return addr;
-        }
-    }
-    panic!("no port is free for both UDP and TCP");
+    SocketAddr::from(([127, 0, 0, 1], ports::free_port()))
 }
 
 pub struct Daemon {
