@@ -63,23 +63,8 @@ pub type ClientId = u32;
 /// What the driver should do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    StreamOpen {
-        id: StreamId,
-        to: SocketAddr,
-    },
-    StreamSend {
-        id: StreamId,
-        bytes: Vec<u8>,
-    },
-    /// Flush, then close. Nothing more is heard of this id.
-    StreamClose {
-        id: StreamId,
-    },
-    /// Look the host name up (in a child).
-    Resolve {
-        id: ResolveId,
-        host: Box<str>,
-    },
+    /// Streams and look-ups.
+    Membership(membership::Action),
     /// Try it; answer with `handle_attempt`. One that cannot be started fails at once.
     Attempt {
         id: AttemptId,
@@ -370,7 +355,7 @@ impl Agent {
         self.membership.poll_transmit(now, buf)
     }
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front().or_else(|| self.membership.poll_action().map(Action::from))
+        self.actions.pop_front().or_else(|| self.membership.poll_action().map(Action::Membership))
     }
     pub fn next_deadline(&self) -> Option<Instant> {
         let checks = earliest(self.apps.iter().map(|own| own.app.next_deadline()));
@@ -408,17 +393,6 @@ impl OwnApp {
             published_by: Vec::new(),
             goal: None,
             guard: None,
-        }
-    }
-}
-
-impl From<membership::Action> for Action {
-    fn from(action: membership::Action) -> Self {
-        match action {
-            membership::Action::StreamOpen { id, to } => Self::StreamOpen { id, to },
-            membership::Action::StreamSend { id, bytes } => Self::StreamSend { id, bytes },
-            membership::Action::StreamClose { id } => Self::StreamClose { id },
-            membership::Action::Resolve { id, host } => Self::Resolve { id, host },
         }
     }
 }

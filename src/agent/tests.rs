@@ -3,7 +3,6 @@
 use super::*;
 use crate::check::CheckConfig;
 use crate::delivery::{EventKind, Mode, Place};
-use crate::membership::Timing;
 use crate::safety::{AllDown, AppPolicy, MinUp};
 use crate::wire::crypt::KeyRing;
 
@@ -19,19 +18,7 @@ fn membership_config() -> membership::Config {
         label: Box::default(),
         keys: KeyRing::default(),
         delegate_versions: [2, 5, 5],
-        timing: Timing {
-            probe_interval: secs(1),
-            probe_timeout: Duration::from_millis(500),
-            gossip_interval: Duration::from_millis(200),
-            gossip_nodes: 3,
-            suspicion_mult: 4,
-            indirect_checks: 3,
-            retransmit_mult: 4,
-            push_pull_interval: secs(30),
-            gossip_to_the_dead: secs(30),
-            tcp_timeout: secs(10),
-            reclaim_after: Duration::ZERO,
-        },
+        timing: crate::config::profile::timing("lan"),
         join: Vec::new(),
         members: Vec::new(),
         allow: Vec::new(),

@@ -10,7 +10,7 @@ mod file;
 mod handlers;
 mod keys;
 mod metadata;
-mod profile;
+pub mod profile;
 mod report;
 mod safety;
 pub mod schema;

@@ -68,7 +68,7 @@ pub fn timing(name: &str) -> Timing {
 }
 
 /// The profile that the file names, with the values that it sets itself.
-pub fn read(report: &mut Report, file: &Section<'_>) -> Timing {
+pub(super) fn read(report: &mut Report, file: &Section<'_>) -> Timing {
     let mut timing = timing(file.word(report, "profile"));
     let durations = [
         ("probe_interval", &mut timing.probe_interval),

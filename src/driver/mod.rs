@@ -30,6 +30,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::agent::{Action, Agent};
 use crate::delivery::Signal;
 use crate::limits::{PACKET_IN_MAX, PACKET_OUT_MAX, PACKETS_PER_TURN};
+use crate::membership;
 use crate::time::{Instant, earliest};
 use children::Purpose;
 use control::{Client, Control};
@@ -276,10 +277,14 @@ impl Driver {
 
     fn perform(&mut self, now: Instant, action: Action) {
         match action {
-            Action::StreamOpen { id, to } => self.open_stream(now, id, to),
-            Action::StreamSend { id, bytes } => self.send_stream(now, id, &bytes),
-            Action::StreamClose { id } => self.close_stream(now, id),
-            Action::Resolve { id, host } => self.start_resolve(now, id, &host),
+            Action::Membership(membership::Action::StreamOpen { id, to }) => self.open_stream(now, id, to),
+            Action::Membership(membership::Action::StreamSend { id, bytes }) => {
+                self.send_stream(now, id, &bytes)
+            }
+            Action::Membership(membership::Action::StreamClose { id }) => self.close_stream(now, id),
+            Action::Membership(membership::Action::Resolve { id, host }) => {
+                self.start_resolve(now, id, &host)
+            }
             Action::Attempt { id, target } => self.start_attempt(now, id, target),
             Action::AttemptAbort { id } => self.abort_attempt(id, Signal::Term),
             Action::AttemptKill { id } => self.abort_attempt(id, Signal::Kill),

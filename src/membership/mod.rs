@@ -196,6 +196,7 @@ pub enum Action {
     StreamClose {
         id: StreamId,
     },
+    /// Look the host name up; answer with [`Membership::handle_resolved`].
     Resolve {
         id: ResolveId,
         host: Box<str>,

@@ -9,22 +9,6 @@ use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn lan() -> Timing {
-    Timing {
-        probe_interval: SECOND,
-        probe_timeout: Duration::from_millis(500),
-        gossip_interval: Duration::from_millis(200),
-        gossip_nodes: 3,
-        suspicion_mult: 4,
-        indirect_checks: 3,
-        retransmit_mult: 4,
-        push_pull_interval: Duration::from_secs(30),
-        gossip_to_the_dead: Duration::from_secs(30),
-        tcp_timeout: Duration::from_secs(10),
-        reclaim_after: Duration::ZERO,
-    }
-}
-
 fn addr(n: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, n], 7946))
 }
@@ -37,7 +21,7 @@ fn config(name: &str, advertise: SocketAddr) -> Config {
         label: [].into(),
         keys: KeyRing::default(),
         delegate_versions: [2, 5, 5],
-        timing: lan(),
+        timing: crate::config::profile::timing("lan"),
         join: Vec::new(),
         members: Vec::new(),
         allow: Vec::new(),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use picored::agent::{Action, AttemptId};
 use picored::check::attempt::{Exit, Outcome, Target};
 use picored::delivery::{Run, RunId, Signal};
+use picored::membership;
 use picored::membership::SendError;
 use picored::time::Instant;
 
@@ -227,14 +228,16 @@ impl World {
 
     fn perform(&mut self, index: usize, action: Action) {
         match action {
-            Action::StreamOpen { id, to } => self.open_stream(index, id, to),
-            Action::StreamSend { id, bytes } => self.send_on_stream(index, id, bytes),
-            Action::StreamClose { id } => {
+            Action::Membership(membership::Action::StreamOpen { id, to }) => self.open_stream(index, id, to),
+            Action::Membership(membership::Action::StreamSend { id, bytes }) => {
+                self.send_on_stream(index, id, bytes)
+            }
+            Action::Membership(membership::Action::StreamClose { id }) => {
                 if let Some((stream, end)) = self.net.find(index, self.nodes[index].life, id) {
                     self.close_stream(stream, end, "");
                 }
             }
-            Action::Resolve { id, host } => {
+            Action::Membership(membership::Action::Resolve { id, host }) => {
                 let known = self.nodes.iter().filter(|node| node.name == *host);
                 let addresses: Vec<IpAddr> = known.map(|node| node.addr.ip()).collect();
                 self.later(index, 5, 40, Input::Resolved { id, addresses });

@@ -15,7 +15,7 @@ use picored::time::Instant;
 use picored::wire::crypt::{Key, KeyRing};
 
 use crate::outside::Told;
-use crate::{hours, millis, mins, secs};
+use crate::{hours, mins, secs};
 
 /// How an application answers its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,19 +59,7 @@ pub struct Settings {
 
 /// The timing of the default profile, `picored`.
 pub fn picored_timing() -> Timing {
-    Timing {
-        probe_interval: secs(3),
-        probe_timeout: millis(1_500),
-        gossip_interval: millis(400),
-        gossip_nodes: 4,
-        suspicion_mult: 4,
-        indirect_checks: 3,
-        retransmit_mult: 4,
-        push_pull_interval: secs(60),
-        gossip_to_the_dead: secs(60),
-        tcp_timeout: secs(10),
-        reclaim_after: Duration::ZERO,
-    }
+    picored::config::profile::timing("picored")
 }
 
 impl Default for Settings {
