@@ -8,7 +8,9 @@ use crate::time::Instant;
 
 /// For so long own apps are shown withdrawn before the goodbye: a few gossip rounds.
 const WITHDRAW_TIME: Duration = Duration::from_secs(2);
-/// After this the process ends even if the goodbye did not get through.
+/// A run that is under way is waited for with the goodbye, so that what it told is shown, for so long at most.
+const RUN_TIME_MAX: Duration = Duration::from_secs(60);
+/// So long after the goodbye the process ends even if it did not get through.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Where the end stands.
@@ -18,10 +20,10 @@ pub enum Ending {
     Stopping {
         clients: Vec<ClientId>,
     },
-    /// Own apps are shown in maintenance; the goodbye follows at `until`.
+    /// Own apps are shown in maintenance; the goodbye follows at `until`, which a run moves on to `latest` at most.
     Withdrawing {
         until: Instant,
-        give_up: Instant,
+        latest: Instant,
         clients: Vec<ClientId>,
     },
     /// Goodbye was said; until it got round, or `give_up`.
@@ -100,22 +102,27 @@ impl Agent {
             return;
         }
         self.delivery.stop();
-        let until = match self.apps.iter().any(|own| own.has_instance()) {
+        let until = match self.apps.iter().any(|own| own.app.has_instance()) {
             true => now + WITHDRAW_TIME,
             false => now,
         };
-        let give_up = until + LEAVE_TIME_MAX;
-        self.ending = Ending::Withdrawing { until, give_up, clients: Vec::new() };
+        self.ending = Ending::Withdrawing { until, latest: now + RUN_TIME_MAX, clients: Vec::new() };
         self.dirty = true;
         self.tell(news::leaving(now));
     }
 
     /// At the end of every input.
     pub(super) fn go_on_ending(&mut self, now: Instant) {
-        if let Ending::Withdrawing { until, give_up, clients } = &mut self.ending
+        // Nobody hears the tags of a node that left: until its run is over they would wait for its result.
+        if let Ending::Withdrawing { until, latest, .. } = &mut self.ending
+            && self.delivery.is_running()
+        {
+            *until = (*until).max(now + WITHDRAW_TIME).min(*latest);
+        }
+        if let Ending::Withdrawing { until, clients, .. } = &mut self.ending
             && *until <= now
         {
-            let (give_up, clients) = (*give_up, core::mem::take(clients));
+            let (give_up, clients) = (now + LEAVE_TIME_MAX, core::mem::take(clients));
             self.ending = Ending::Leaving { give_up, done: false, clients };
             self.membership.leave(now);
             self.take_up_membership(now);

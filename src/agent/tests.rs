@@ -72,17 +72,18 @@ fn config(handlers: Vec<delivery::Config>) -> Config {
     }
 }
 
-/// An agent alone, its clock, and what it did. Every attempt passes at once.
+/// An agent alone, its clock, and what it did. Every attempt passes at once, and so does every run, unless runs hang.
 struct World {
     agent: Agent,
     now: Instant,
     done: Vec<Action>,
+    runs_hang: bool,
 }
 
 impl World {
     fn new(handlers: Vec<delivery::Config>) -> Self {
         let agent = Agent::new(config(handlers), Seed::from_u64(7), Instant::ZERO);
-        let mut world = Self { agent, now: Instant::ZERO, done: Vec::new() };
+        let mut world = Self { agent, now: Instant::ZERO, done: Vec::new(), runs_hang: false };
         world.drain();
         world
     }
@@ -95,7 +96,9 @@ impl World {
             if let Action::Attempt { id, .. } = &action {
                 self.agent.handle_attempt(self.now, *id, Outcome::Pass("connected".into()));
             }
-            if let Action::Run { id, .. } = &action {
+            if let Action::Run { id, .. } = &action
+                && !self.runs_hang
+            {
                 self.agent.handle_exit(self.now, *id, Exit::Code(0), b"");
             }
             self.done.push(action);
@@ -203,6 +206,31 @@ fn leave_withdraws_first_and_ends_within_its_time() {
     assert!(world.ask(r#"{"cmd":"members"}"#)[0].contains(r#""a.web":"maint""#));
     world.run_for(secs(20));
     assert!(world.done.contains(&Action::Exit { code: 0 }));
+}
+
+#[test]
+fn leave_says_goodbye_after_the_run_that_is_under_way_or_after_a_minute() {
+    for run_takes in [secs(10), secs(90)] {
+        let mut world = World::new(vec![delivery::Config { timeout: secs(300), ..mail() }]);
+        world.runs_hang = true;
+        world.run_for(secs(60));
+        world.ask(r#"{"cmd":"app","app":"web","to":"down"}"#);
+        world.run_for(secs(5));
+        let id = world.done.iter().find_map(|action| match action {
+            Action::Run { id, .. } => Some(*id),
+            _ => None,
+        });
+        let start = world.now;
+        world.ask(r#"{"cmd":"leave"}"#);
+        let has_left = |world: &World| matches!(world.agent.ending, Ending::Leaving { .. } | Ending::Ended);
+        world.run_for(run_takes.min(secs(59)));
+        assert!(!has_left(&world), "the others wait for what it tells");
+        world.run_for((start + run_takes).since(world.now));
+        assert_eq!(has_left(&world), run_takes > secs(60));
+        world.agent.handle_exit(world.now, id.expect("it runs"), Exit::Code(0), b"");
+        world.run_for(secs(20));
+        assert!(has_left(&world) && world.done.contains(&Action::Exit { code: 0 }));
+    }
 }
 
 #[test]
