@@ -12,7 +12,7 @@ use crate::agent::AppConfig;
 use crate::check;
 use crate::check::CheckConfig;
 use crate::check::attempt::{Body, ExecTarget, HttpTarget, Target};
-use crate::limits::{APPS_MAX, CHECKS_MAX, HTTP_BODY_MAX, MEMBERS_MAX};
+use crate::limits::{ADDRESSES_PER_INSTANCE_MAX, APPS_MAX, CHECKS_MAX, HTTP_BODY_MAX, MEMBERS_MAX};
 use crate::safety::{AllDown, AppPolicy, MinUp};
 
 /// All apps, sorted by name.
@@ -160,7 +160,13 @@ fn target(
 }
 
 /// Reports the error at the key.
-fn parsed<T>(report: &mut Report, section: &Section<'_>, name: &str, result: Result<T, String>) -> Option<T> {
+/// What a reader made of the text of a key, or a problem with it.
+pub fn parsed<T>(
+    report: &mut Report,
+    section: &Section<'_>,
+    name: &str,
+    result: Result<T, String>,
+) -> Option<T> {
     match (result, section.spot(name)) {
         (Ok(value), _) => Some(value),
         (Err(why), Some(spot)) => {
@@ -261,6 +267,13 @@ pub fn argv(report: &mut Report, spot: &Spot<'_>, programs: &mut Programs) -> Op
 /// A list of addresses to publish.
 pub fn addresses(report: &mut Report, section: &Section<'_>, name: &str) -> Vec<IpAddr> {
     let spots = section.list(report, name);
+    if let Some(spot) = spots.get(ADDRESSES_PER_INSTANCE_MAX) {
+        let count = spots.len();
+        report.at(
+            spot,
+            format!("there are {count} addresses; at most {ADDRESSES_PER_INSTANCE_MAX} are allowed"),
+        );
+    }
     address_list(report, &spots)
 }
 

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::file::Kind;
 use super::report::{Report, quoted};
 use super::section::{Section, Spot};
-use super::{ReadSecret, address, keys, profile};
+use super::{ReadSecret, address, apps, keys, profile};
 use crate::limits::MEMBERS_MAX;
 use crate::membership::{Cidr, Config, Target};
 
@@ -37,13 +37,7 @@ pub fn addresses(report: &mut Report, root: &Section<'_>) -> (Vec<SocketAddr>, O
 
 fn socket(report: &mut Report, root: &Section<'_>, name: &str, default_port: u16) -> Option<SocketAddr> {
     let text = root.text(report, name)?;
-    match address::socket(text, default_port) {
-        Ok(addr) => Some(addr),
-        Err(why) => {
-            report.at(&root.spot(name)?, why);
-            None
-        }
-    }
+    apps::parsed(report, root, name, address::socket(text, default_port))
 }
 
 /// What membership wants to know.
@@ -137,7 +131,7 @@ fn join(report: &mut Report, root: &Section<'_>, allow: &[Cidr]) -> Vec<Target> 
             Ok(target) => {
                 if let Target::Addr(addr) = target
                     && !allow.is_empty()
-                    && !allow.iter().any(|network| address::contains(network, addr.ip()))
+                    && !allow.iter().any(|network| network.contains(addr.ip()))
                 {
                     report.at(
                         &spot,

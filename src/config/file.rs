@@ -148,7 +148,11 @@ fn explain(text: &str, error: &serde_json::Error) -> SyntaxError {
     let said = error.to_string();
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or("");
     let comment = ["//", "#", "/*"].into_iter().any(|mark| line.trim_start().starts_with(mark));
-    let closes = matches!(line.as_bytes().get(error.column().saturating_sub(1)), Some(b'}' | b']'));
+    let lines_before = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len);
+    let (before, rest) = text
+        .split_at_checked(lines_before.sum::<usize>() + error.column().saturating_sub(1))
+        .unwrap_or((text, ""));
+    let comma = rest.starts_with(['}', ']']) && before.trim_end().ends_with(',');
     let sentence = if comment {
         "JSON has no comments; write a member whose key starts with //, such as \"// note\": \"…\""
     } else if text.starts_with('\u{feff}') {
@@ -157,7 +161,7 @@ fn explain(text: &str, error: &serde_json::Error) -> SyntaxError {
         "the file ends inside a string: a \" is missing"
     } else if said.starts_with("EOF") {
         "the file ends here, but a { or [ is still open"
-    } else if closes && !said.starts_with("trailing characters") {
+    } else if comma {
         "a comma with nothing behind it; remove it"
     } else if said.starts_with("expected `,` or") {
         "expected a comma or the closing bracket; is a comma missing before this?"
@@ -233,6 +237,15 @@ mod tests {
             ("{a: 1}", 1, 2, "expected a key in double quotes"),
             ("{\"a\": 1", 1, 7, "the file ends here, but a { or [ is still open"),
             ("{\"a\": \"x", 1, 8, "the file ends inside a string: a \" is missing"),
+            ("{\"a\": [1,\n\n]}", 3, 1, "a comma with nothing behind it; remove it"),
+            (
+                "{\"a\": }",
+                1,
+                7,
+                "expected a value: a string in double quotes, a number, true, false, a list or an object",
+            ),
+            ("{\"a\" }", 1, 6, "expected a colon between the key and its value"),
+            ("{\"a\": [1}", 1, 9, "expected a comma or the closing bracket; is a comma missing before this?"),
             ("{} x", 1, 4, "something follows the end of the configuration"),
             ("{\"a\": \"\\ud800\"}", 1, 7, "a string here is not valid (half of a surrogate pair?)"),
         ];

@@ -65,8 +65,13 @@ fn handler(
     read_secret: ReadSecret<'_>,
 ) -> Config {
     let mode = mode(report, section);
-    if let (Some(spot), true) = (section.spot("resync"), mode != Mode::Sync) {
-        report.note(spot.value.at, &spot.path, "has no effect but for mode \"sync\"");
+    let ignored: &[&str] = match mode {
+        Mode::Sync => &[],
+        Mode::Picored1 => &["resync"],
+        Mode::Event | Mode::Serf => &["resync", "debounce", "min_interval"],
+    };
+    for spot in ignored.iter().filter_map(|name| section.spot(name)) {
+        report.note(spot.value.at, &spot.path, format!("has no effect for mode \"{}\"", mode.as_str()));
     }
     Config {
         name: name.into(),

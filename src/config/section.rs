@@ -284,10 +284,8 @@ pub fn word(report: &mut Report, spot: &Spot<'_>, words: &'static [&'static str]
     };
     let known = words.iter().find(|word| **word == text).copied();
     if known.is_none() {
-        let meant = units::nearest(text, words.iter().copied());
-        let hint = meant.map_or(String::new(), |word| format!("; did you mean \"{word}\"?"));
-        let words = words.join("\", \"");
-        report.at(spot, format!("{} is not one of \"{words}\"{hint}", quoted(text)));
+        let what = format!("{} is not one of \"{}\"", quoted(text), words.join("\", \""));
+        report.unknown(spot.value.at, &spot.path, &what, text, words.iter().copied());
     }
     known
 }

@@ -196,6 +196,12 @@ fn each_wrong_value_of_the_file_is_one_problem_at_its_place() {
         "\"1.2",
         "publish[0]: must be an address without a port: \"1.2.3.4\"",
     );
+    let nine: Vec<String> = (1..=9).map(|n| format!("\"203.0.113.{n}\"")).collect();
+    one(
+        &format!("\"publish\": [{}]", nine.join(", ")),
+        "\"203.0.113.9",
+        "publish[8]: there are 9 addresses; at most 8 are allowed",
+    );
     one(r#""publish": "1.2.3.4""#, "\"1.2", "publish: must be a list, not \"1.2.3.4\"");
     one(r#""join": ["10.0.0.256"]"#, "\"10", "join[0]: \"10.0.0.256\" is not an IP address");
     one(

@@ -2,8 +2,7 @@
 
 use core::time::Duration;
 
-const DURATION_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 const SIZE_UNITS: [(&str, u64); 6] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("B", 1)];
 
@@ -11,7 +10,14 @@ pub use crate::control::text::parse_duration as duration;
 
 /// `1MiB`, `64KiB`, or bytes.
 pub fn size(text: &str) -> Option<u64> {
-    whole(text).or_else(|| with_unit(text, &SIZE_UNITS))
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let factor = match SIZE_UNITS.iter().find(|(name, _)| *name == unit) {
+        Some((_, factor)) => *factor,
+        None if unit.is_empty() => 1,
+        None => return None,
+    };
+    whole(number)?.checked_mul(factor)
 }
 
 /// `50%`: 1 to 100.
@@ -28,13 +34,6 @@ pub fn whole(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
-fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    whole(number)?.checked_mul(*factor)
-}
-
 /// The inverse of [`duration`], in the greatest unit that says it exactly (for people who want to know about
 /// how long, there is `control::text::duration`).
 pub fn show_duration(duration: Duration) -> String {
@@ -42,7 +41,7 @@ pub fn show_duration(duration: Duration) -> String {
     if millis == 0 {
         return "0s".into();
     }
-    let exact = DURATION_UNITS.iter().rev().skip(1).find(|(_, factor)| millis % factor == 0);
+    let exact = DURATION_UNITS.iter().rev().find(|(_, factor)| millis % factor == 0);
     exact.map_or_else(|| format!("{millis}ms"), |(unit, factor)| format!("{}{unit}", millis / factor))
 }
 
