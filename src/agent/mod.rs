@@ -235,7 +235,7 @@ impl Agent {
             ending: Ending::Not,
             actions: VecDeque::new(),
             events: Ring::default(),
-            noise: Noise::new(),
+            noise: Noise::default(),
             counted: Counted::default(),
             followers: Vec::new(),
             started: now,

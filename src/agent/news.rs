@@ -13,7 +13,7 @@ use crate::check::AppState;
 use crate::check::attempt::Exit;
 use crate::control::text::{cut, duration, printable, push_field};
 use crate::delivery::{Occurrence, Report, ReportKind};
-use crate::limits::OUTPUT_MAX;
+use crate::limits::{OUTPUT_MAX, REASON_MAX};
 use crate::membership;
 use crate::safety::{Address, Reason};
 use crate::time::Instant;
@@ -302,8 +302,25 @@ fn last_line(output: &str) -> &str {
     output.trim().lines().next_back().unwrap_or_default().trim()
 }
 
+/// Whole addresses only: half a one would be another one.
 fn list<'a>(addrs: impl Iterator<Item = &'a IpAddr>) -> String {
-    addrs.map(|addr| addr.to_string()).collect::<Vec<_>>().join(",")
+    const MORE: usize = ",+65536".len();
+    let mut list = String::new();
+    let mut more = 0;
+    for addr in addrs.map(IpAddr::to_string) {
+        if more > 0 || list.len() + addr.len() + 1 + MORE > REASON_MAX {
+            more += 1;
+            continue;
+        }
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(&addr);
+    }
+    if more > 0 {
+        list.push_str(&format!(",+{more}"));
+    }
+    list
 }
 
 #[cfg(test)]
@@ -322,6 +339,15 @@ mod tests {
              dns for web failed with exit 2, not tried again here: b: refused"
         );
         assert_eq!(output_of(&report), Some("a\nb: refused\n"));
+    }
+
+    #[test]
+    fn a_long_list_of_addresses_ends_with_a_whole_one_and_how_many_more_there_are() {
+        let addrs: Vec<IpAddr> = (10..74).map(|n| IpAddr::from([203, 0, 113, n])).collect();
+        assert_eq!(list(addrs[..2].iter()), "203.0.113.10,203.0.113.11");
+        let event = Event::new(Instant::ZERO, Level::Info, "publish", "").with("addrs", &list(addrs.iter()));
+        let (_, shown) = &event.fields[0];
+        assert!(shown.ends_with(",203.0.113.23,+50"), "{shown}");
     }
 
     #[test]

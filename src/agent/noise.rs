@@ -24,49 +24,27 @@ pub enum Kind {
     TagsTooLong,
 }
 
-/// As many as [`wire::Error::KINDS`], and the others.
-const KINDS: usize = wire::Error::KINDS.len() + 11;
-
 impl Kind {
-    fn index(self) -> usize {
-        let base = wire::Error::KINDS.len();
+    fn name(self) -> &'static str {
         match self {
-            Self::Bad(kind) => kind.min(base - 1),
-            Self::NotAllowed => base,
-            Self::Refused => base + 1,
-            Self::SendError => base + 2,
-            Self::JoinFailed => base + 3,
-            Self::SyncFailed => base + 4,
-            Self::NotResolved => base + 5,
-            Self::Conflict => base + 6,
-            Self::ForeignCluster => base + 7,
-            Self::TableFull => base + 8,
-            Self::Late => base + 9,
-            Self::TagsTooLong => base + 10,
+            Self::Bad(_) => "bad-packet",
+            Self::NotAllowed => "not-allowed",
+            Self::Refused => "refused",
+            Self::SendError => "send-error",
+            Self::JoinFailed => "join-failed",
+            Self::SyncFailed => "sync-failed",
+            Self::NotResolved => "not-resolved",
+            Self::Conflict => "name-conflict",
+            Self::ForeignCluster => "foreign-cluster",
+            Self::TableFull => "table-full",
+            Self::Late => "loop-late",
+            Self::TagsTooLong => "tags-too-long",
         }
-    }
-
-    fn name(index: usize) -> &'static str {
-        const OTHERS: [&str; 11] = [
-            "not-allowed",
-            "refused",
-            "send-error",
-            "join-failed",
-            "sync-failed",
-            "not-resolved",
-            "name-conflict",
-            "foreign-cluster",
-            "table-full",
-            "loop-late",
-            "tags-too-long",
-        ];
-        let base = wire::Error::KINDS.len();
-        if index < base { "bad-packet" } else { OTHERS.get(index - base).copied().unwrap_or("noise") }
     }
 }
 
-#[derive(Clone, Default)]
 struct Slot {
+    kind: Kind,
     logged: Option<Instant>,
     seen: Option<Instant>,
     /// Since it was logged last.
@@ -74,7 +52,7 @@ struct Slot {
     text: Box<str>,
 }
 
-/// Targets of `join` whose failures are told apart; of more, the one told longest ago is forgotten.
+/// Targets of `join` whose failures are told apart; those of more are counted together.
 const TARGETS_MAX: usize = 32;
 
 /// The last failure told of one target of `join`.
@@ -87,16 +65,14 @@ struct Target {
 }
 
 /// All kinds of noise.
+#[derive(Default)]
 pub struct Noise {
+    /// One for each kind that was heard of.
     slots: Vec<Slot>,
     targets: Vec<Target>,
 }
 
 impl Noise {
-    pub fn new() -> Self {
-        Self { slots: vec![Slot::default(); KINDS], targets: Vec::new() }
-    }
-
     /// It happened `count` times more; `text` says what, and is asked for only when it is needed.
     /// Gives what is to be logged now.
     pub fn hit(
@@ -106,7 +82,10 @@ impl Noise {
         count: u64,
         text: impl FnOnce() -> String,
     ) -> Option<Event> {
-        let index = kind.index();
+        let index = self.slots.iter().position(|slot| slot.kind == kind).unwrap_or_else(|| {
+            self.slots.push(Slot { kind, logged: None, seen: None, pending: 0, text: Box::default() });
+            self.slots.len() - 1
+        });
         let slot = self.slots.get_mut(index)?;
         slot.pending = slot.pending.saturating_add(count);
         // A flood pays for one sentence a second, not for one each.
@@ -114,7 +93,7 @@ impl Noise {
             slot.text = text().into();
             slot.seen = Some(now);
         }
-        slot.is_due(now).then(|| slot.flush(now, index))
+        slot.is_due(now).then(|| slot.flush(now))
     }
 
     /// `name`, which is tried for ever, failed with `error`: gives what is to be logged now. Each target has its
@@ -127,18 +106,14 @@ impl Noise {
         error: &str,
         text: &str,
     ) -> Option<Event> {
+        let is_full = self.targets.len() >= TARGETS_MAX;
         match self.targets.iter_mut().find(|target| target.kind == kind && *target.name == *name) {
             Some(same) if *same.error == *error || now < same.told + LOG_REPEAT => return None,
             Some(target) => (target.error, target.told) = (error.into(), now),
-            None => {
-                if self.targets.len() >= TARGETS_MAX {
-                    self.targets.remove(0);
-                }
-                self.targets.push(Target { kind, name: name.into(), error: error.into(), told: now });
-            }
+            None if is_full => return self.hit(now, kind, 1, || text.into()),
+            None => self.targets.push(Target { kind, name: name.into(), error: error.into(), told: now }),
         }
-        self.targets.sort_by_key(|target| target.told);
-        Some(Event::new(now, Level::Warn, Kind::name(kind.index()), text))
+        Some(Event::new(now, Level::Warn, kind.name(), text))
     }
 
     /// `name` was reached: its next failure is news again.
@@ -148,8 +123,7 @@ impl Noise {
 
     /// The next one that has waited long enough, if there is one. To be called until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Event> {
-        let index = self.slots.iter().position(|slot| slot.pending > 0 && slot.is_due(now))?;
-        self.slots.get_mut(index).map(|slot| slot.flush(now, index))
+        self.slots.iter_mut().find(|slot| slot.pending > 0 && slot.is_due(now)).map(|slot| slot.flush(now))
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -163,7 +137,7 @@ impl Noise {
 
     /// What was heard of `kind` in the last five minutes, for `status`.
     pub fn recent(&self, now: Instant, kind: Kind) -> Option<&str> {
-        let slot = self.slots.get(kind.index())?;
+        let slot = self.slots.iter().find(|slot| slot.kind == kind)?;
         slot.seen.filter(|&seen| now.since(seen) < 5 * LOG_REPEAT).map(|_| &*slot.text)
     }
 }
@@ -173,13 +147,13 @@ impl Slot {
         self.logged.is_none_or(|at| now >= at + LOG_REPEAT)
     }
 
-    fn flush(&mut self, now: Instant, index: usize) -> Event {
+    fn flush(&mut self, now: Instant) -> Event {
         let count = core::mem::take(&mut self.pending);
         self.logged = Some(now);
-        let event = Event::new(now, Level::Warn, Kind::name(index), &*self.text);
-        let event = match wire::Error::KINDS.get(index) {
-            Some(kind) => event.with("kind", kind),
-            None => event,
+        let event = Event::new(now, Level::Warn, self.kind.name(), &*self.text);
+        let event = match self.kind {
+            Kind::Bad(kind) => event.with("kind", wire::Error::KINDS.get(kind).unwrap_or(&"other")),
+            _ => event,
         };
         if count > 1 { event.with("count", &count.to_string()) } else { event }
     }
@@ -196,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_is_one_line_a_minute() {
-        let mut noise = Noise::new();
+        let mut noise = Noise::default();
         let mut lines = Vec::new();
         for ms in 0..150_000u64 {
             let now = Instant::from_micros(ms * 1_000);
@@ -215,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_was_held_back_is_said_when_the_minute_is_over() {
-        let mut noise = Noise::new();
+        let mut noise = Noise::default();
         assert!(noise.hit(at(0), Kind::Refused, 1, || "a".into()).is_some());
         assert_eq!(noise.next_deadline(), None);
         assert!(noise.hit(at(10), Kind::Refused, 2, || "b".into()).is_none());
@@ -227,7 +201,7 @@ mod tests {
 
     #[test]
     fn each_target_is_told_once_until_its_error_changes_or_it_was_reached() {
-        let mut noise = Noise::new();
+        let mut noise = Noise::default();
         let mut told = |secs, name: &str, error: &str| {
             noise.target_failed(at(secs), Kind::JoinFailed, name, error, error).is_some()
         };
@@ -237,15 +211,18 @@ mod tests {
         assert!(told(562, "a", "refused"));
         noise.target_reached("a");
         assert!(noise.target_failed(at(563), Kind::JoinFailed, "a", "refused", "").is_some());
-        for n in 0..1_000 {
-            noise.target_failed(at(600 + n), Kind::NotResolved, &n.to_string(), "no", "");
-        }
+        let mut failed = |secs, name: u64| {
+            noise.target_failed(at(secs), Kind::NotResolved, &name.to_string(), "no", "").is_some()
+        };
+        let told = (0..600).filter(|round| failed(600 + round, round % 100)).count();
+        // a and b are there; of each hundred the first thirty fit.
+        assert_eq!(told, TARGETS_MAX - 2 + 9, "those that fit once each, of the others one a minute");
         assert_eq!(noise.targets.len(), TARGETS_MAX);
     }
 
     #[test]
     fn every_kind_has_its_own_minute() {
-        let mut noise = Noise::new();
+        let mut noise = Noise::default();
         let kinds = [Kind::Bad(0), Kind::Bad(7), Kind::NotAllowed, Kind::JoinFailed, Kind::TagsTooLong];
         for kind in kinds {
             assert!(noise.hit(at(1), kind, 1, String::new).is_some(), "{kind:?}");

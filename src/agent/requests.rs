@@ -9,18 +9,27 @@ use crate::control::{Done, Events, ForceTo, Request, error_line, reply_line};
 use crate::limits::{CLIENT_BACKLOG_MAX, CLIENTS_MAX};
 use crate::time::Instant;
 
+/// A client that is sent more than its limit is dropped without a word.
+const LINE_MAX: usize = CLIENT_BACKLOG_MAX / 2;
+
 impl Agent {
     pub(super) fn answer(&mut self, now: Instant, client: ClientId, line: &[u8]) {
         match Request::parse(line) {
             Ok(Request::Status { verbose }) => {
-                let status = self.status(now, verbose);
-                self.reply(client, reply_line(&status));
+                let mut status = self.status(now, verbose);
+                let mut line = reply_line(&status);
+                if line.len() > LINE_MAX {
+                    // Rather the apps without their instances everywhere.
+                    status.apps.iter_mut().for_each(|app| app.instances.clear());
+                    line = reply_line(&status);
+                }
+                self.reply(client, line);
             }
             Ok(Request::Members) => {
                 let mut members = self.members(now);
                 let mut line = reply_line(&members);
-                if line.len() > CLIENT_BACKLOG_MAX / 2 {
-                    // A client that is sent more than its limit is dropped: better without the raw tags.
+                if line.len() > LINE_MAX {
+                    // Rather without the raw tags.
                     members.members.iter_mut().for_each(|member| member.tags.clear());
                     line = reply_line(&members);
                 }
@@ -97,7 +106,7 @@ impl Agent {
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             return Err(format!("no app {} here; apps of the configuration: {known}", printable(name)));
         };
-        if !own.has_instance() {
+        if !own.app.has_instance() {
             return Err(format!(
                 "{name} has no checks here, so no instance; say it on a node that serves it"
             ));
