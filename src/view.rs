@@ -49,7 +49,9 @@ fn instance<'t>(
             _ => {}
         }
     }
-    let (app_state, forced) = parse_state(state?);
+    let state = state?;
+    // A word that a later version may have counts as no verdict: it neither adds nor removes an address.
+    let (app_state, forced) = parse_state(state).unwrap_or((AppState::Unknown, state.ends_with('!')));
     let addrs = [of_app, of_node].into_iter().flatten().map(parse_addresses).find(|addrs| !addrs.is_empty());
     Some(Instance {
         node: member.name.clone(),
@@ -66,14 +68,10 @@ pub fn published_by(member: &Member) -> Vec<IpAddr> {
     tagged.unwrap_or_else(|| vec![member.addr.ip().to_canonical()])
 }
 
-/// The value of an `a.APP` tag. A word that a later version may have counts as no verdict:
-/// it neither adds nor removes an address.
-fn parse_state(value: &str) -> (AppState, bool) {
-    let (word, forced) = match value.strip_suffix('!') {
-        Some(word) => (word, true),
-        None => (value, false),
-    };
-    (AppState::parse(word).unwrap_or(AppState::Unknown), forced)
+/// The value of an `a.APP` tag: the state, and whether it is a forced one. `None`: no state that we know.
+pub fn parse_state(value: &str) -> Option<(AppState, bool)> {
+    let state = AppState::parse(value.strip_suffix('!').unwrap_or(value))?;
+    Some((state, value.ends_with('!')))
 }
 
 /// Comma separated addresses; what is none is skipped.

@@ -187,13 +187,6 @@ struct OwnApp {
     guard: Option<safety::Reason>,
 }
 
-impl OwnApp {
-    /// Without checks there is no instance here, only the app's settings.
-    fn has_instance(&self) -> bool {
-        !self.app.config().checks.is_empty()
-    }
-}
-
 /// Counters of membership that become noise when they grow.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Counted {

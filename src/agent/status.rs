@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::agent::noise::Kind;
 use crate::agent::tags::VERSION;
-use crate::agent::{Agent, OwnApp, news, transitions};
+use crate::agent::{Agent, OwnApp, news};
 use crate::check::attempt::{Exit, Outcome, Target};
 use crate::check::{AppState, CheckStatus};
 use crate::control;
 use crate::delivery::{AppSituation, HandlerStatus, LastRun, Mode, Place};
 use crate::membership::{Member, State};
 use crate::time::Instant;
+use crate::view;
 use crate::wire::{self, serf};
 
 /// How bad something is: the exit code of `picored status`.
@@ -26,7 +27,7 @@ impl Agent {
 
     fn member(&self, now: Instant, member: &Member) -> control::Member {
         let apps = serf::tags(&member.meta).filter_map(|(name, value)| {
-            let (state, forced) = transitions::parse(value)?;
+            let (state, forced) = view::parse_state(value)?;
             let name = name.strip_prefix("a.")?.to_owned();
             Some(control::MemberApp { name, state: state.as_str().into(), forced })
         });
@@ -85,7 +86,7 @@ impl Agent {
     }
 
     fn app(&self, now: Instant, own: &OwnApp, situation: &AppSituation, verbose: bool) -> control::App {
-        let has_instance = own.has_instance();
+        let has_instance = own.app.has_instance();
         let verdict = &situation.verdict;
         let publish = verdict.publish.as_ref();
         let instances = situation.instances.iter().map(|instance| control::Instance {

@@ -42,7 +42,7 @@ fn own_tags(identity: &Identity, apps: &[OwnApp], withdrawn: bool) -> Vec<(Strin
     let mut tags =
         vec![("cluster".to_owned(), identity.cluster.to_string()), ("v".to_owned(), VERSION.to_owned())];
     tags.extend(view::publish_tag(publish, &gossip).map(|value| ("p".to_owned(), value)));
-    for own in apps.iter().filter(|own| own.has_instance()) {
+    for own in apps.iter().filter(|own| own.app.has_instance()) {
         let name = &own.app.config().name;
         let state = if withdrawn { AppState::Maint } else { own.app.state() };
         let mark = if own.app.is_forced() && !withdrawn { "!" } else { "" };

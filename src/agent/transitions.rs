@@ -63,14 +63,6 @@ impl Transitions {
     }
 }
 
-/// The state in the value of a tag `a.APP`, without the mark of a forced one. `None`: it is none that we know.
-pub fn parse(value: &str) -> Option<(AppState, bool)> {
-    match value.strip_suffix('!') {
-        Some(state) => AppState::parse(state).map(|state| (state, true)),
-        None => AppState::parse(value).map(|state| (state, false)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::AppState::{Down, Maint, Unknown, Up};
@@ -120,12 +112,5 @@ mod tests {
             transitions.keep("a", |known| known == app);
         }
         assert_eq!(transitions.0.len(), 2);
-    }
-
-    #[test]
-    fn a_forced_state_carries_its_mark() {
-        assert_eq!(parse("up!"), Some((Up, true)));
-        assert_eq!(parse("maint"), Some((Maint, false)));
-        assert_eq!(parse("sideways"), None);
     }
 }

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use crate::agent::events::Event;
 use crate::agent::noise::Kind;
-use crate::agent::transitions::{self, Change};
+use crate::agent::transitions::Change;
 use crate::agent::{Action, Agent, ClientId, Counted, UNKNOWN_SOURCE, news, tags};
 use crate::check::attempt::{Outcome, Target};
 use crate::check::{self, AppState};
@@ -115,7 +115,7 @@ impl Agent {
         let mut told = Vec::new();
         for (name, value) in serf::tags(&member.meta) {
             let Some(app) = name.strip_prefix("a.") else { continue };
-            let Some((state, forced)) = transitions::parse(value) else { continue };
+            let Some((state, forced)) = view::parse_state(value) else { continue };
             let change = self.transitions.learn(node, app, state, settled);
             if change != Change::Nothing {
                 told.push((change, app_occurrence(member, app, state), forced));
@@ -182,15 +182,14 @@ impl Agent {
         self.settle(now);
         for _ in 0..ROUNDS_MAX {
             self.dirty = false;
-            self.show_tags(now);
             self.weigh(now);
             self.update_delivery(now);
             self.drain_delivery(now);
-            if !self.take_up_published() && !self.tags_changed() && !self.dirty {
+            let has_changed = self.take_up_published() | self.show_tags(now);
+            if !has_changed && !self.dirty {
                 return;
             }
         }
-        self.show_tags(now);
         self.dirty = false;
     }
 
@@ -210,7 +209,7 @@ impl Agent {
     }
 
     fn gate_one(&self) -> Result<(), Reason> {
-        let mut with_instance = self.apps.iter().filter(|own| own.has_instance());
+        let mut with_instance = self.apps.iter().filter(|own| own.app.has_instance());
         let silent = with_instance.find(|own| own.app.state() == AppState::Unknown);
         safety::settle(self.settled, silent.map(|own| &*own.app.config().name))
     }
@@ -219,23 +218,23 @@ impl Agent {
         tags::own_meta(&self.identity, &self.apps, &self.delivery, self.ending.is_leaving())
     }
 
-    fn tags_changed(&self) -> bool {
-        self.own_meta().is_some_and(|meta| meta != self.meta)
-    }
-
-    fn show_tags(&mut self, now: Instant) {
+    /// True if they are others now.
+    fn show_tags(&mut self, now: Instant) -> bool {
         let Some(meta) = self.own_meta() else {
             let event = self.noise.hit(now, Kind::TagsTooLong, 1, || {
                 "the own tags do not fit into 512 bytes; the others see the old ones".into()
             });
-            return self.log_noise(event);
+            self.log_noise(event);
+            return false;
         };
-        if meta != self.meta {
-            self.membership.set_meta(now, &meta);
-            self.meta = meta;
-            let node = self.identity.node.clone();
-            self.learn_tags(now, &node);
+        if meta == self.meta {
+            return false;
         }
+        self.membership.set_meta(now, &meta);
+        self.meta = meta;
+        let node = self.identity.node.clone();
+        self.learn_tags(now, &node);
+        true
     }
 
     /// Instances, gates and P of every app.
@@ -257,7 +256,7 @@ impl Agent {
                 told.push(news::published(now, name, publish));
                 own.goal = Some(publish.clone());
             }
-            let why = match own.has_instance() {
+            let why = match own.app.has_instance() {
                 true => vec![(self.identity.node.clone(), own.app.summary(now))],
                 false => Vec::new(),
             };
