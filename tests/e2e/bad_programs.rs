@@ -27,7 +27,7 @@ fn node(script: &str, timeout: &str) -> (Daemon, Web) {
         "node": "n1", "bind": daemon.addr.to_string(), "profile": "local", "safety": { "settle": "1s" },
         "control": daemon.folder.file("picored.sock"), "state": daemon.folder.file("state/state.json"),
         "apps": { "web": {
-            "interval": "100ms", "timeout": "100ms", "rise": 1, "fall": 2, "grace": "0s", "hold_up": "0s",
+            "interval": "100ms", "timeout": "100ms", "rise": 1, "fall": 50, "grace": "0s", "hold_up": "0s",
             "checks": [{ "http": web.url() }],
         } },
         "handlers": { "dns": { "run": [handler], "timeout": timeout, "debounce": "100ms", "min_interval": "0s" } },
@@ -135,7 +135,8 @@ fn a_check_that_hangs_fails_at_its_timeout_and_never_runs_twice_at_once() {
     let check = daemon.folder.script(
         "check",
         &format!(
-            "#!/bin/sh\ncd {}\nmkdir one-at-a-time || echo twice >> twice\ntrap '' TERM\nsleep 300 &\nwait\nwait\n",
+            "#!/bin/sh\ncd {}\nfor pid in $(cat pids 2>/dev/null); do kill -0 $pid 2>/dev/null && echo twice >> twice\ndone\n\
+             echo $$ >> pids\ntrap '' TERM\nsleep 300 &\nwait\nwait\n",
             daemon.folder.path.display()
         ),
     );
@@ -143,7 +144,7 @@ fn a_check_that_hangs_fails_at_its_timeout_and_never_runs_twice_at_once() {
         "node": "n1", "bind": daemon.addr.to_string(), "profile": "local", "safety": { "settle": "1s" },
         "control": daemon.folder.file("picored.sock"), "state": daemon.folder.file("state/state.json"),
         "apps": {
-            "web": { "interval": "100ms", "timeout": "100ms", "rise": 1, "fall": 2, "checks": [{ "http": web.url() }] },
+            "web": { "interval": "100ms", "timeout": "100ms", "rise": 1, "fall": 50, "checks": [{ "http": web.url() }] },
             "slow": { "interval": "500ms", "timeout": "500ms", "rise": 1, "fall": 1, "grace": "0s",
                       "checks": [{ "exec": [check] }] },
         },
@@ -156,6 +157,7 @@ fn a_check_that_hangs_fails_at_its_timeout_and_never_runs_twice_at_once() {
     };
     wait_for("the hanging check to fail", SOON, || app("slow")["state"] == "down");
     assert_eq!(app("web")["state"], "up");
+    wait_for("the second run", SOON, || daemon.folder.read("pids").lines().count() > 1);
     assert!(!daemon.folder.file("twice").exists());
     let late = daemon.status()["loop_late"]["max_ms"].as_u64().expect("a number");
     assert!(late < LATE_MS, "the loop was {late} ms late");

@@ -135,15 +135,17 @@ fn status_is_a_nagios_plugin() {
     } });
     let mut daemon = Daemon::new("n1", json!({ "apps": app }));
     daemon.start();
-    let code = || daemon.run(&["status"]).status.code();
-    wait_for("all to be well", Duration::from_secs(20), || code() == Some(0));
-    let first = text(&daemon.run(&["status"]).stdout).lines().next().unwrap_or_default().to_owned();
-    assert!(first.contains("OK"), "{first}");
+    let shows = |code: i32, first: &str, then: &str| {
+        let output = daemon.run(&["status"]);
+        let out = text(&output.stdout);
+        let head = out.lines().next().unwrap_or_default();
+        output.status.code() == Some(code) && head.contains(first) && out.contains(then)
+    };
+    wait_for("all to be well", Duration::from_secs(20), || shows(0, "OK", ""));
     web.set_up(false);
-    wait_for("the only app to be down", Duration::from_secs(20), || code() == Some(2));
-    assert!(text(&daemon.run(&["status"]).stdout).contains("503"));
+    wait_for("the only app to be down", Duration::from_secs(20), || shows(2, "CRITICAL", "503"));
     web.set_up(true);
-    wait_for("all to be well again", Duration::from_secs(20), || code() == Some(0));
+    wait_for("all to be well again", Duration::from_secs(20), || shows(0, "OK", ""));
     for command in ["status", "status -v", "members", "events"] {
         let args: Vec<&str> = command.split(' ').collect();
         let out = text(&daemon.run(&args).stdout);

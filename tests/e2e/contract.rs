@@ -15,6 +15,7 @@ const DUMP: &str = r#"#!/bin/sh
 exec 2>&1
 cd "$(dirname "$0")" && umask 022
 n=$PICORED_MODE.$PICORED_EVENT
+[ ! -e "done.$n" ] || exit 0 # the second of several calls: the first one's files may be read now
 env > env.$n
 cat > stdin.$n
 echo "$*" > args.$n
@@ -115,7 +116,7 @@ fn a_handler_is_told_what_the_contract_says() {
         "control": daemon.folder.file("picored.sock"), "state": daemon.folder.file("state/state.json"),
         "publish": ["203.0.113.1", "2001:db8::1"],
         "apps": { "web": {
-            "interval": "200ms", "timeout": "200ms", "rise": 1, "fall": 1, "grace": "0s", "hold_up": "0s",
+            "interval": "200ms", "timeout": "200ms", "rise": 1, "fall": 50, "grace": "0s", "hold_up": "0s",
             "all_down": "empty", "checks": [{ "http": web.url() }],
         } },
         "handlers": {
