@@ -320,7 +320,7 @@ pub struct Instance {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Check {
-    /// `tcp 127.0.0.1:80`, `http 127.0.0.1:80/health`, `exec /usr/lib/…`.
+    /// `tcp 127.0.0.1:80`, `http://127.0.0.1:80/health`, `exec /usr/lib/…`.
     pub target: String,
     pub state: String,
     pub passes: u16,

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use crate::agent::noise::Kind;
 use crate::agent::tags::VERSION;
 use crate::agent::{Agent, OwnApp, news};
-use crate::check::attempt::{Exit, Outcome, Target};
+use crate::check::attempt::{Exit, Outcome};
 use crate::check::{AppState, CheckStatus};
 use crate::control;
-use crate::delivery::{AppSituation, HandlerStatus, LastRun, Mode, Place};
+use crate::delivery::{AppSituation, HandlerStatus, LastRun};
 use crate::membership::{Member, State};
 use crate::time::Instant;
 use crate::view;
@@ -118,8 +118,8 @@ impl Agent {
         control::Handler {
             name: handler.config.name.to_string(),
             app: handler.app.map(str::to_owned),
-            mode: mode_name(handler.config.mode).into(),
-            place: place_name(handler.config.place).into(),
+            mode: handler.config.mode.as_str().into(),
+            place: handler.config.place.as_str().into(),
             phase: handler.phase.into(),
             runner: handler.runner.as_deref().map(str::to_owned),
             failures_in_a_row: handler.failures_in_a_row,
@@ -261,39 +261,13 @@ fn count(members: &[&Member]) -> control::MemberCounts {
 
 fn check_status(now: Instant, check: &CheckStatus<'_>) -> control::Check {
     control::Check {
-        target: target_name(check.target),
+        target: check.target.to_string(),
         state: check.state.as_str().into(),
         passes: check.passes,
         fails: check.fails,
         last: check.last.map(|outcome| outcome.text().to_owned()),
         last_passed: check.last.map(Outcome::passed),
         last_secs_ago: check.last_at.map(|at| now.since(at).as_secs()),
-    }
-}
-
-fn target_name(target: &Target) -> String {
-    match target {
-        Target::Tcp(addr) => format!("tcp {addr}"),
-        Target::Unix(path) => format!("unix {path}"),
-        Target::Http(http) => format!("http {}{}", http.addr, http.path),
-        Target::Exec(exec) => format!("exec {}", exec.argv.join(" ")),
-    }
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Sync => "sync",
-        Mode::Event => "event",
-        Mode::Picored1 => "picored1",
-        Mode::Serf => "serf",
-    }
-}
-
-fn place_name(place: Place) -> &'static str {
-    match place {
-        Place::One => "one",
-        Place::SelfOnly => "self",
-        Place::All => "all",
     }
 }
 

@@ -11,7 +11,7 @@ use crate::agent::AppConfig;
 use crate::check::CheckConfig;
 use crate::check::attempt::{Body, Target};
 use crate::config::{Config, Problem, units};
-use crate::delivery::{self, EventKind, Mode, Place};
+use crate::delivery::{self, EventKind, Mode};
 use crate::driver::files;
 use crate::membership;
 use crate::safety::{AllDown, MinUp};
@@ -78,7 +78,7 @@ fn summary(path: &Path, config: &Config) -> String {
         say(&mut out, format_args!("  app       {name}: {checks} {plural}"));
     }
     for handler in &config.agent.handlers {
-        let (mode, place) = (mode(handler.mode), place(handler.place));
+        let (mode, place) = (handler.mode.as_str(), handler.place.as_str());
         let program = handler.run.first().map_or("", AsRef::as_ref);
         say(&mut out, format_args!("  handler   {}: {mode}, where {place}, {program}", handler.name));
     }
@@ -199,8 +199,8 @@ fn show_check(check: &CheckConfig) -> Value {
 fn show_handler(handler: &delivery::Config) -> Value {
     let mut shown = json!({
         "run": handler.run,
-        "mode": mode(handler.mode),
-        "where": place(handler.place),
+        "mode": handler.mode.as_str(),
+        "where": handler.place.as_str(),
         "timeout": show(handler.timeout),
         "debounce": show(handler.debounce),
         "min_interval": show(handler.min_interval),
@@ -220,23 +220,6 @@ fn show_handler(handler: &delivery::Config) -> Value {
         shown["user"] = json!(user);
     }
     shown
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Sync => "sync",
-        Mode::Event => "event",
-        Mode::Picored1 => "picored1",
-        Mode::Serf => "serf",
-    }
-}
-
-fn place(place: Place) -> &'static str {
-    match place {
-        Place::One => "one",
-        Place::SelfOnly => "self",
-        Place::All => "all",
-    }
 }
 
 #[cfg(test)]

@@ -71,6 +71,17 @@ pub enum Place {
     All,
 }
 
+impl Place {
+    /// As the configuration spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::SelfOnly => "self",
+            Self::All => "all",
+        }
+    }
+}
+
 /// What an `event` handler can be told (`interfaces`, 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -229,7 +240,6 @@ pub struct HandlerStatus<'a> {
     /// `idle`, `debouncing`, `running`, `backoff`, `waiting`, `stands back`.
     pub phase: &'static str,
     pub last: Option<LastRun>,
-    /// What it told last, or would tell.
     pub failures_in_a_row: u32,
     /// It gave up here (exit 77, 78, 126, 127, or three failures in a row).
     pub gave_up: bool,

@@ -34,7 +34,8 @@ pub enum Told {
     Set(u32),
 }
 
-/// A number beyond this is not taken from others: so that a broken peer cannot exhaust the numbers.
+/// The end of the numbers: a greater one is no record, and own runs count no further. A broken peer may show this one;
+/// then no run is greater than another any more, and each node goes by its own last one.
 pub const LC_MAX: u32 = 4_000_000_000;
 
 impl Record {

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::record::State;
 use crate::check::attempt::Exit;
 use crate::rng::Rng;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 
 /// After the first failure; doubles with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ impl Standing {
 
     /// When something changes by itself.
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        earliest([self.back_until.filter(|&at| at > now)])
+        self.back_until.filter(|&at| at > now)
     }
 }
 

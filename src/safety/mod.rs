@@ -55,7 +55,7 @@ pub enum Reason {
     /// Gate 1: an own check has no verdict yet.
     NoVerdictHere { app: Box<str> },
     /// Nothing was ever published by this node and some running instance has no verdict yet.
-    NoVerdictThere { app: Box<str>, node: Box<str> },
+    NoVerdictThere { node: Box<str> },
     /// Gate 7, `keep`: what was published stays (PICORED_GUARD `keep-last`).
     KeepLast { good: usize, needed: usize },
     /// Gate 7, `keep`, and nothing was published yet: no run.
@@ -83,11 +83,8 @@ impl fmt::Display for Reason {
         match self {
             Self::Settling => write!(f, "still settling: not every configured peer was reached yet"),
             Self::NoVerdictHere { app } => write!(f, "the checks of {app} have no verdict here yet"),
-            Self::NoVerdictThere { app, node } if app.is_empty() => {
+            Self::NoVerdictThere { node } => {
                 write!(f, "{node} has no verdict yet, and nothing was ever published")
-            }
-            Self::NoVerdictThere { app, node } => {
-                write!(f, "{app} has no verdict on {node} yet, and nothing was ever published")
             }
             Self::KeepLast { good, needed } => {
                 write!(f, "only {good} of at least {needed} up: nothing is removed")
@@ -134,7 +131,7 @@ pub fn decide(instances: &[Instance], published: Option<&[Address]>, policy: &Ap
     if published.is_none()
         && let Some(silent) = instances.iter().find(|i| i.member.is_running() && i.app == AppState::Unknown)
     {
-        let reason = Reason::NoVerdictThere { app: Box::default(), node: silent.node.clone() };
+        let reason = Reason::NoVerdictThere { node: silent.node.clone() };
         return Verdict { publish: None, guard: Some(reason) };
     }
     let good = instances.iter().filter(|i| i.is_good()).count();
