@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::agent::noise::Kind;
 use crate::agent::tags::VERSION;
 use crate::agent::{Agent, OwnApp, news};
-use crate::check::attempt::{Exit, Outcome};
+use crate::check::attempt::Outcome;
 use crate::check::{AppState, CheckStatus};
 use crate::control;
 use crate::delivery::{AppSituation, HandlerStatus, LastRun};
@@ -129,15 +129,14 @@ impl Agent {
     }
 
     fn last_run(&self, now: Instant, run: &LastRun, verbose: bool) -> control::LastRun {
-        let ok = matches!(run.exit, Some(Exit::Code(0)));
         control::LastRun {
             started: self.wall.unix_secs(run.started),
             started_secs_ago: now.since(run.started).as_secs(),
             took_ms: run.ended.map(|ended| millis(ended.since(run.started))),
             ended_secs_ago: run.ended.map(|ended| now.since(ended).as_secs()),
             exit: run.exit.as_ref().map(news::exit_text),
-            ok,
-            output: (verbose && !ok && run.ended.is_some()).then(|| run.output.to_string()),
+            ok: run.ok,
+            output: (verbose && !run.ok && run.ended.is_some()).then(|| run.output.to_string()),
         }
     }
 

@@ -195,7 +195,7 @@ impl Queue {
             _ => "retry",
         };
         let situation = world.apps.iter().find(|app| Some(&app.name) == queued.event.app.as_ref());
-        let publish = situation.map_or_else(Vec::new, |situation| self.set(situation));
+        let (publish, guard) = situation.map(|situation| self.set(situation)).unwrap_or_default();
         let telling = Telling {
             config,
             now,
@@ -205,6 +205,7 @@ impl Queue {
             generation: self.runs,
             attempt: queued.attempts,
             publish: &publish,
+            guard,
             previous: None,
             about: Some(&queued.event),
         };
@@ -215,23 +216,25 @@ impl Queue {
         turn.out.report(config, app, ReportKind::Started { reason, attempt, publish });
         self.current = Some(queued);
         self.phase = "running";
-        self.last = Some(LastRun { started: now, ended: None, exit: None, output: "".into() });
+        self.last = Some(LastRun::begun(now));
         self.show(now, around);
         Some(run)
     }
 
-    /// What an event handler is told of the app's set (4.1).
-    fn set(&self, situation: &AppSituation) -> Vec<Address> {
+    /// What an event handler is told of the app's set (4.1), and the gate that made it.
+    fn set(&self, situation: &AppSituation) -> (Vec<Address>, &'static str) {
         let gated = self.gated_apps.iter().find(|(app, _)| *app == situation.name);
-        if let Some(gated) = gated.and_then(|(_, handler)| situation.verdict_for(handler).publish.as_ref()) {
-            return gated.clone();
+        if let Some(verdict) = gated.map(|(_, handler)| situation.verdict_for(handler))
+            && let Some(gated) = &verdict.publish
+        {
+            return (gated.clone(), verdict.guard());
         }
         let good = situation.instances.iter().filter(|instance| instance.is_good());
         let mut set: Vec<Address> =
             good.flat_map(|i| i.addrs.iter().map(|&addr| Address { addr, node: i.node.clone() })).collect();
         set.sort_unstable();
         set.dedup_by_key(|entry| entry.addr);
-        set
+        (set, "")
     }
 
     pub fn ended(&mut self, now: Instant, config: &Config, meaning: Meaning, last: LastRun, out: &mut Out) {

@@ -230,6 +230,7 @@ impl Handler {
             started: running.started,
             ended: Some(now),
             exit: Some(exit.clone()),
+            ok: meaning == Meaning::Done,
             output: printable(output),
         };
         match &mut self.work {

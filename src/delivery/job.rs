@@ -1,6 +1,7 @@
 //! One app of one `sync` or `picored1` handler: whether a run is due, and when it may start (4.5).
 
 use core::net::IpAddr;
+use std::borrow::Cow;
 
 use super::handler::{Around, Out, Turn, report_failure, runner};
 use super::record::{Greatest, LC_MAX, Record, State, Told, set_hash};
@@ -25,6 +26,8 @@ pub struct Job {
     greatest: Option<Greatest>,
     /// P: what the outside shows as far as this node knows; `None`: it does not know.
     pub outside: Option<Vec<Address>>,
+    /// Number of the run that told it.
+    outside_lc: u32,
     /// Since when a run is due (and it is this node's turn): the debounce counts from here.
     due_since: Option<Instant>,
     /// The run that is due goes on with what the last one began: the debounce is over.
@@ -68,6 +71,7 @@ impl Job {
             state: State::NotAble,
             greatest: None,
             outside: fresh.then(Vec::new),
+            outside_lc: 0,
             due_since: None,
             in_round: false,
             current: None,
@@ -79,28 +83,41 @@ impl Job {
         }
     }
 
+    fn situation<'a>(&self, world: &World<'a>) -> Option<&'a AppSituation> {
+        world.apps.iter().find(|app| app.name == self.app)
+    }
+
     /// Looks at the world; gives also when to look again, if nothing else happens.
     pub fn step(&mut self, turn: &Turn<'_>, around: Around<'_>) -> (Step, Option<Instant>) {
         let now = turn.now;
         self.watch_records(turn, around);
         self.show(now, around);
         let later = self.standing.next_deadline(now);
-        let goal = turn.world.apps.iter().find(|app| app.name == self.app);
-        let Some(goal) = goal.and_then(|app| app.verdict_for(&around.config.name).publish.as_deref()) else {
-            return self.rest("idle", later);
-        };
-        if around.config.place == Place::One && self.greatest_told() == Told::Set(hash(goal)) {
-            self.outside = Some(goal.to_vec());
+        let goal = self.situation(turn.world).and_then(|app| goal(app, turn.world, around.config));
+        if around.config.place == Place::One
+            && let (Some(goal), Some(greatest)) = (&goal, &self.greatest)
+            && self.greatest_told() == Told::Set(hash(goal))
+        {
+            (self.outside, self.outside_lc) = (Some(goal.to_vec()), greatest.lc);
         }
         if let Some(current) = &self.current {
-            if hash(&current.set) != hash(goal) {
+            if goal.is_some_and(|goal| hash(&current.set) != hash(&goal)) {
                 self.due_since.get_or_insert(now);
             }
             self.phase = "running";
             return (Step::Idle, later);
         }
+        let Some(goal) = goal.as_deref() else { return self.rest("idle", later) };
         match self.due(now, turn.world, around.config, goal) {
-            Due::No { until } => self.rest("idle", earliest([later, until])),
+            Due::No { until } => {
+                // What failed is not wanted any more, so nothing is left that could succeed. (The record of a `one`
+                // handler says `?` after a failure, which makes a run due.)
+                if around.config.place != Place::One && !self.standing.gave_up {
+                    self.failed_calls.clear();
+                    self.standing.succeeded();
+                }
+                self.rest("idle", earliest([self.standing.next_deadline(now), until]))
+            }
             Due::Yes(_) if self.standing.gave_up => self.rest("stands back", later),
             Due::Yes(_) if turn.world.may_act.is_err() => self.rest("waiting", later),
             Due::Yes(_) if !self.is_runner(turn.world, around.config) => {
@@ -201,9 +218,11 @@ impl Job {
         let is_own = &*greatest.node == world.node;
         match self.greatest_told() {
             Told::Set(told) if told == hash(goal) => {
-                let until = greatest.seen + config.resync;
+                // At the end of the numbers an own run does not become the greatest record.
+                let until = greatest.seen.max(self.last_end.unwrap_or_default()) + config.resync;
                 match () {
-                    () if config.resync.is_zero() => Due::No { until: None },
+                    // `picored1` calls are about differences only (4.1).
+                    () if config.resync.is_zero() || config.mode == Mode::Picored1 => Due::No { until: None },
                     () if until > now => Due::No { until: Some(until) },
                     () => Due::Yes("resync"),
                 }
@@ -244,8 +263,8 @@ impl Job {
     /// Starts the run that [`Job::step`] said is ready.
     pub fn start(&mut self, turn: &mut Turn<'_>, around: Around<'_>) -> Option<Run> {
         let (now, world, config) = (turn.now, turn.world, around.config);
-        let situation = world.apps.iter().find(|app| app.name == self.app)?;
-        let goal = situation.verdict_for(&config.name).publish.as_deref()?;
+        let situation = self.situation(world)?;
+        let goal = &*goal(situation, world, config)?;
         let Due::Yes(reason) = self.due(now, world, config, goal) else { return None };
         let call = match config.mode {
             Mode::Picored1 => Some(self.choose_call(situation, goal)?),
@@ -265,7 +284,8 @@ impl Job {
             generation: self.lc,
             attempt,
             publish: goal,
-            previous: self.outside.as_deref().map(|set| (before, set)),
+            guard: situation.verdict_for(&config.name).guard(),
+            previous: self.outside.as_deref().map(|set| (self.outside_lc, set)),
             about: about.as_ref(),
         };
         let run = telling.run();
@@ -276,7 +296,7 @@ impl Job {
         turn.out.report(config, Some(&self.app), ReportKind::Started { reason, attempt, publish });
         self.current = Some(Current { set: goal.to_vec(), call });
         (self.due_since, self.phase) = (None, "running");
-        self.last = Some(LastRun { started: now, ended: None, exit: None, output: "".into() });
+        self.last = Some(LastRun::begun(now));
         self.note(now, self.lc, world.node, self.told);
         self.show(now, around);
         Some(run)
@@ -296,7 +316,8 @@ impl Job {
             rest.retain(|entry| goal.iter().all(|other| other.addr != entry.addr));
             rest.sort_unstable();
             rest.dedup_by_key(|entry| entry.addr);
-            self.outside = Some(rest);
+            (self.outside, self.outside_lc) =
+                (Some(rest), self.greatest.as_ref().map_or(0, |greatest| greatest.lc));
         }
         if self.next_call(goal, false).is_none() {
             self.failed_calls.clear();
@@ -320,6 +341,7 @@ impl Job {
     }
 
     fn succeeded(&mut self, current: Current) {
+        self.outside_lc = self.lc;
         let Some((entry, up)) = current.call else {
             self.told = Told::Set(hash(&current.set));
             self.outside = Some(current.set);
@@ -371,6 +393,15 @@ impl Job {
             gave_up: self.standing.gave_up || self.standing.failures >= FAILURES_MAX,
         }
     }
+}
+
+/// G as it concerns this node: with `self` the own addresses only.
+fn goal<'a>(situation: &'a AppSituation, world: &World<'_>, config: &Config) -> Option<Cow<'a, [Address]>> {
+    let goal = situation.verdict_for(&config.name).publish.as_deref()?;
+    Some(match config.place {
+        Place::SelfOnly => goal.iter().filter(|entry| &*entry.node == world.node).cloned().collect(),
+        Place::One | Place::All => Cow::Borrowed(goal),
+    })
 }
 
 /// A `picored1` call as the event that it is.

@@ -251,7 +251,15 @@ pub struct LastRun {
     /// `None`: it still runs.
     pub ended: Option<Instant>,
     pub exit: Option<Exit>,
+    /// It ended, and did what it was told. One over its timeout did not, whatever its exit says.
+    pub ok: bool,
     pub output: Box<str>,
+}
+
+impl LastRun {
+    fn begun(started: Instant) -> Self {
+        Self { started, ended: None, exit: None, ok: false, output: Box::default() }
+    }
 }
 
 /// All handlers of this node.

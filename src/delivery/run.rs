@@ -35,6 +35,8 @@ pub struct Telling<'a> {
     pub attempt: u32,
     /// The set to publish, sorted by address.
     pub publish: &'a [Address],
+    /// The gate that made this set, for PICORED_GUARD; empty: none.
+    pub guard: &'static str,
     /// P and the generation that told it, where known.
     pub previous: Option<(u32, &'a [Address])>,
     /// The event, or the one address of a `picored1` call.
@@ -90,7 +92,7 @@ impl Telling<'_> {
         put("PICORED_ALL_ADDRS", join(known));
         put("PICORED_ALL_NODES", join(instances.iter().map(|i| &i.node)));
         put("PICORED_REASON", self.reason.into());
-        put("PICORED_GUARD", self.guard().into());
+        put("PICORED_GUARD", self.guard.into());
         put("PICORED_GENERATION", self.generation.to_string().into());
         put("PICORED_ATTEMPT", self.attempt.to_string().into());
         put("PICORED_SELF", self.world.node.into());
@@ -132,7 +134,7 @@ impl Telling<'_> {
                 addrs6: of_family(false),
             },
             previous: self.previous.map(|(generation, set)| PreviousPart { generation, nodes: nodes(set) }),
-            guard: Some(self.guard()).filter(|guard| !guard.is_empty()),
+            guard: Some(self.guard).filter(|guard| !guard.is_empty()),
             about: self.about.map(|about| AboutPart {
                 node: &about.node,
                 state: about.state.as_str(),
@@ -179,12 +181,6 @@ impl Telling<'_> {
 
     fn instances(&self) -> &[Instance] {
         self.situation.map_or(&[], |situation| &situation.instances)
-    }
-
-    fn guard(&self) -> &'static str {
-        let verdict = self.situation.map(|situation| situation.verdict_for(&self.config.name));
-        let guard = verdict.and_then(|verdict| verdict.guard.as_ref());
-        guard.map_or("", |reason| reason.guard())
     }
 }
 

@@ -1,7 +1,9 @@
 //! The claims of `interfaces` section 4 that hold today, in virtual time.
 
 mod cluster;
+mod ends;
 mod events;
+mod picored1;
 
 use super::*;
 use crate::membership::State as MemberState;
@@ -50,6 +52,8 @@ struct Scene {
     goal: Option<Vec<u8>>,
     /// All with the same goal.
     apps: Vec<Box<str>>,
+    /// The gate that made it, where one did.
+    guard: Option<Reason>,
     may_act: Result<(), Reason>,
     actions: Vec<Action>,
 }
@@ -74,6 +78,7 @@ impl Scene {
             now: Instant::ZERO,
             members: vec![member(OWN)],
             goal: Some(vec![1, 2]),
+            guard: None,
             may_act: Ok(()),
             actions: Vec::new(),
         }
@@ -112,7 +117,7 @@ impl Scene {
         let app = |name: &str| AppSituation {
             name: name.into(),
             instances: [1, 2, 3].map(instance).into(),
-            verdict: Verdict { publish: publish.clone(), guard: None },
+            verdict: Verdict { publish: publish.clone(), guard: self.guard.clone() },
             of_handlers: vec![],
             why: vec![("n3".into(), "http 502, 3/3 failed".into())],
         };
@@ -169,6 +174,15 @@ impl Scene {
 
     fn tag_shown(&self) -> String {
         self.delivery.tags().first().expect("a tag").1.clone()
+    }
+
+    /// What `status` shows of the first handler.
+    fn status<T>(&self, look: impl FnOnce(&HandlerStatus<'_>) -> T) -> T {
+        let members: Vec<&Member> = self.members.iter().collect();
+        let may_act = self.may_act.clone();
+        let world =
+            World { node: OWN, cluster: "tny", unix_now: 1_000_000, members: &members, apps: &[], may_act };
+        look(self.delivery.status(&world).first().expect("a handler"))
     }
 
     fn settled(mut self) -> Self {
@@ -474,10 +488,16 @@ fn at_the_end_of_the_numbers_a_success_is_a_success() {
     scene.run_for(secs(3));
     let (id, _) = scene.only_run();
     scene.end(id, 0);
-    scene.run_for(secs(300));
-    assert_eq!(scene.runs(), []);
+    for _ in 0..3 {
+        scene.run_for(secs(599));
+        assert_eq!(scene.runs(), []);
+        scene.run_for(secs(5));
+        let (id, run) = scene.only_run();
+        assert_eq!(env(&run, "PICORED_REASON"), "resync");
+        scene.end(id, 0);
+    }
     scene.goal = Some(vec![1]);
-    scene.run_for(secs(3));
+    scene.run_for(secs(5));
     scene.only_run();
 }
 
@@ -529,42 +549,6 @@ fn without_a_set_to_publish_nothing_runs() {
 }
 
 #[test]
-fn a_run_that_takes_too_long_gets_term_and_five_seconds_later_kill_and_has_failed() {
-    let mut scene = Scene::new(sync_one());
-    scene.run_for(secs(3));
-    let (id, _) = scene.only_run();
-    let signals = |scene: &mut Scene| -> Vec<Signal> {
-        let actions = core::mem::take(&mut scene.actions);
-        actions
-            .iter()
-            .filter_map(|a| if let Action::Signal { signal, .. } = a { Some(*signal) } else { None })
-            .collect()
-    };
-    scene.run_for(Duration::from_millis(29_999));
-    assert_eq!(signals(&mut scene), []);
-    scene.run_for(secs(4));
-    assert_eq!(signals(&mut scene), [Signal::Term]);
-    scene.run_for(secs(60));
-    assert_eq!(signals(&mut scene), [Signal::Kill]);
-    scene.end(id, 0);
-    assert_eq!(scene.tag_shown(), "i:1:?", "exit 0 after TERM is no success");
-}
-
-#[test]
-fn nothing_starts_after_stop_but_the_run_under_way_is_waited_for() {
-    let mut scene = Scene::new(sync_one());
-    scene.run_for(secs(3));
-    let (id, _) = scene.only_run();
-    scene.delivery.stop();
-    scene.goal = Some(vec![1]);
-    assert!(scene.delivery.is_running());
-    scene.end(id, 0);
-    assert!(!scene.delivery.is_running());
-    scene.run_for(secs(3_600));
-    assert_eq!(scene.runs(), []);
-}
-
-#[test]
 fn a_sync_handler_for_all_tells_what_differs_from_its_own_last_success_and_shows_no_tag() {
     let mut scene = Scene::new(config(Mode::Sync, Place::All)).other("par1", &[("h.dns.web", "r:5:?")]);
     scene.run_for(secs(3));
@@ -577,52 +561,6 @@ fn a_sync_handler_for_all_tells_what_differs_from_its_own_last_success_and_shows
     scene.end(id, 0);
     scene.run_for(secs(60));
     assert_eq!(scene.runs(), []);
-}
-
-fn calls(scene: &mut Scene, code: i32) -> Vec<String> {
-    let mut calls = Vec::new();
-    loop {
-        let mut runs = scene.runs();
-        assert!(runs.len() <= 1, "one call at a time");
-        let Some((id, run)) = runs.pop() else { return calls };
-        calls.push(run.argv.join(" "));
-        scene.end(id, code);
-    }
-}
-
-#[test]
-fn picored1_calls_once_for_each_address_that_differs() {
-    let mut scene = Scene::new(config(Mode::Picored1, Place::All));
-    scene.run_for(secs(3));
-    assert_eq!(calls(&mut scene, 0), ["/bin/dns web 192.0.2.1 up", "/bin/dns web 192.0.2.2 up"]);
-    scene.run_for(secs(3_600));
-    assert_eq!(calls(&mut scene, 0), Vec::<String>::new());
-    scene.goal = Some(vec![2, 3]);
-    scene.run_for(secs(3));
-    assert_eq!(calls(&mut scene, 0), ["/bin/dns web 192.0.2.3 up", "/bin/dns web 192.0.2.1 down"]);
-}
-
-#[test]
-fn picored1_calls_that_fail_are_retried_and_do_not_hold_up_the_others() {
-    let mut scene = Scene::new(config(Mode::Picored1, Place::All));
-    scene.run_for(secs(3));
-    assert_eq!(calls(&mut scene, 1), ["/bin/dns web 192.0.2.1 up", "/bin/dns web 192.0.2.2 up"]);
-    scene.run_for(secs(3));
-    assert_eq!(scene.runs(), []);
-    scene.run_for(secs(4));
-    assert_eq!(calls(&mut scene, 0), ["/bin/dns web 192.0.2.1 up", "/bin/dns web 192.0.2.2 up"]);
-}
-
-#[test]
-fn picored1_for_one_calls_everything_again_when_another_s_calls_were_interrupted() {
-    let config = with_runner(OWN, config(Mode::Picored1, Place::One));
-    let key = job_key(&config);
-    let mut scene = Scene::new(config).other("par1", &[(&key, "i:4:?")]);
-    scene.run_for(secs(3));
-    let ends = ["192.0.2.1 up", "192.0.2.2 up", "192.0.2.3 down"];
-    let made = calls(&mut scene, 0);
-    assert!(made.len() == 3 && made.iter().zip(ends).all(|(call, end)| call.ends_with(end)), "{made:?}");
-    assert!(scene.tag_shown().ends_with(&goal_hash(&[1, 2])));
 }
 
 #[test]
@@ -657,6 +595,31 @@ fn a_sync_run_is_told_everything_that_the_contract_lists() {
     assert!(stdin.starts_with(start), "{stdin}");
     let last = r#"{"node":"n3","state":"alive","app":"down","since":1000000,"addrs":["192.0.2.3"],"published":false,"why":"http 502, 3/3 failed"}]}"#;
     assert_eq!(stdin.trim_end().get(stdin.len() - 1 - last.len()..), Some(last));
+}
+
+#[test]
+fn the_previous_set_comes_with_the_number_of_the_run_that_told_it() {
+    let mut scene = Scene::new(sync_one()).settled();
+    scene.goal = Some(vec![1]);
+    for generation in 2..=3 {
+        scene.run_for(secs(20));
+        let (id, run) = scene.only_run();
+        assert_eq!(env(&run, "PICORED_GENERATION"), generation.to_string());
+        let stdin = String::from_utf8(run.stdin).expect("text");
+        assert!(stdin.contains(r#""previous":{"generation":1,"nodes":["n1","n2"]}"#), "{stdin}");
+        scene.end(id, 1);
+    }
+}
+
+#[test]
+fn the_guard_is_that_of_the_set_that_is_told() {
+    let mut scene = Scene::new(sync_one());
+    scene.guard = Some(Reason::KeepLast { good: 1, needed: 2 });
+    scene.run_for(secs(3));
+    let (_, run) = scene.only_run();
+    assert_eq!(env(&run, "PICORED_GUARD"), "keep-last");
+    let stdin = String::from_utf8(run.stdin).expect("text");
+    assert!(stdin.contains(r#""guard":"keep-last""#), "{stdin}");
 }
 
 #[test]

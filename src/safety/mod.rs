@@ -111,6 +111,13 @@ pub struct Verdict {
     pub guard: Option<Reason>,
 }
 
+impl Verdict {
+    /// What PICORED_GUARD says of this set.
+    pub fn guard(&self) -> &'static str {
+        self.guard.as_ref().map_or("", Reason::guard)
+    }
+}
+
 /// Gate 1: whether this node knows enough to act at all.
 ///
 /// `settled`: every configured peer was reached at some time, or [`Config::settle`] is over. `without_verdict`: an own

@@ -115,6 +115,22 @@ fn others_drop_what_the_runner_told_and_a_new_runner_tells_the_rest() {
 }
 
 #[test]
+fn the_guard_an_event_comes_with_belongs_to_the_set_it_comes_with() {
+    let mail = Config { name: "mail".into(), ..config(Mode::Event, Place::All) };
+    let of_mail = |scene: &mut Scene| {
+        scene.guard = Some(Reason::KeepLast { good: 1, needed: 2 });
+        tell(scene, &["n1"]);
+        let run = scene.runs().into_iter().map(|(_, run)| run).find(|run| &*run.handler == "mail");
+        run.expect("a run of mail")
+    };
+    let run = of_mail(&mut Scene::new(mail.clone()));
+    assert_eq!(env(&run, "PICORED_GUARD"), "", "no gate made U");
+    let mut scene = Scene::new(sync_one());
+    scene.delivery = Delivery::new(vec![sync_one(), mail], 1, Instant::ZERO);
+    assert_eq!(env(&of_mail(&mut scene), "PICORED_GUARD"), "keep-last");
+}
+
+#[test]
 fn events_about_the_own_quorum_are_told_here_whoever_the_runner_is() {
     let config = with_runner("par1", config(Mode::Event, Place::One));
     let key = format!("h.{}", config.name);

@@ -1,0 +1,103 @@
+//! `picored1` handlers: one call for each address that differs.
+
+use super::*;
+
+fn calls(scene: &mut Scene, code: i32) -> Vec<String> {
+    let mut calls = Vec::new();
+    loop {
+        let mut runs = scene.runs();
+        assert!(runs.len() <= 1, "one call at a time");
+        let Some((id, run)) = runs.pop() else { return calls };
+        calls.push(run.argv.join(" "));
+        scene.end(id, code);
+    }
+}
+
+#[test]
+fn picored1_calls_once_for_each_address_that_differs() {
+    let mut scene = Scene::new(config(Mode::Picored1, Place::All));
+    scene.run_for(secs(3));
+    assert_eq!(calls(&mut scene, 0), ["/bin/dns web 192.0.2.1 up", "/bin/dns web 192.0.2.2 up"]);
+    scene.run_for(secs(3_600));
+    assert_eq!(calls(&mut scene, 0), Vec::<String>::new());
+    scene.goal = Some(vec![2, 3]);
+    scene.run_for(secs(3));
+    assert_eq!(calls(&mut scene, 0), ["/bin/dns web 192.0.2.3 up", "/bin/dns web 192.0.2.1 down"]);
+}
+
+#[test]
+fn picored1_calls_that_fail_are_retried_and_do_not_hold_up_the_others() {
+    let mut scene = Scene::new(config(Mode::Picored1, Place::All));
+    scene.run_for(secs(3));
+    assert_eq!(calls(&mut scene, 1), ["/bin/dns web 192.0.2.1 up", "/bin/dns web 192.0.2.2 up"]);
+    scene.run_for(secs(3));
+    assert_eq!(scene.runs(), []);
+    scene.run_for(secs(4));
+    assert_eq!(calls(&mut scene, 0), ["/bin/dns web 192.0.2.1 up", "/bin/dns web 192.0.2.2 up"]);
+}
+
+#[test]
+fn picored1_for_one_calls_everything_again_when_another_s_calls_were_interrupted() {
+    let config = with_runner(OWN, config(Mode::Picored1, Place::One));
+    let key = job_key(&config);
+    let mut scene = Scene::new(config).other("par1", &[(&key, "i:4:?")]);
+    scene.run_for(secs(3));
+    let ends = ["192.0.2.1 up", "192.0.2.2 up", "192.0.2.3 down"];
+    let made = calls(&mut scene, 0);
+    assert!(made.len() == 3 && made.iter().zip(ends).all(|(call, end)| call.ends_with(end)), "{made:?}");
+    assert!(scene.tag_shown().ends_with(&goal_hash(&[1, 2])));
+}
+
+#[test]
+fn picored1_for_one_is_about_differences_only_and_knows_no_resync() {
+    let mut scene = Scene::new(config(Mode::Picored1, Place::One));
+    scene.run_for(secs(3));
+    assert_eq!(calls(&mut scene, 0).len(), 2);
+    scene.run_for(secs(3_600));
+    assert_eq!(calls(&mut scene, 0), Vec::<String>::new());
+}
+
+#[test]
+fn picored1_for_self_calls_for_the_own_addresses_only() {
+    let mut scene = Scene::new(config(Mode::Picored1, Place::SelfOnly));
+    let step = |scene: &mut Scene, goal: &[u8]| {
+        scene.goal = Some(goal.to_vec());
+        for _ in 0..10 {
+            scene.now += secs(1);
+            scene.look_as("n2");
+        }
+        // The calls end as seen by the same node.
+        let runs = scene.runs();
+        for (id, _) in &runs {
+            scene.delivery.handle_exit(scene.now, *id, Exit::Code(0), b"");
+            scene.look_as("n2");
+        }
+        runs.iter().map(|(_, run)| run.argv.join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(step(&mut scene, &[1, 2]), ["/bin/dns web 192.0.2.2 up"]);
+    assert_eq!(step(&mut scene, &[2, 3]), Vec::<String>::new());
+    assert_eq!(step(&mut scene, &[1, 3]), ["/bin/dns web 192.0.2.2 down"]);
+    assert_eq!(step(&mut scene, &[1]), Vec::<String>::new());
+}
+
+#[test]
+fn a_call_that_failed_and_is_not_wanted_any_more_is_forgiven() {
+    let mut scene = Scene::new(Config { min_interval: secs(0), ..config(Mode::Picored1, Place::All) });
+    let step = |scene: &mut Scene, goal: &[u8], code: i32| {
+        scene.goal = Some(goal.to_vec());
+        scene.run_for(secs(3));
+        calls(scene, code)
+    };
+    assert_eq!(step(&mut scene, &[1], 0), ["/bin/dns web 192.0.2.1 up"]);
+    for _ in 0..4 {
+        assert_eq!(step(&mut scene, &[1, 2], 1), ["/bin/dns web 192.0.2.2 up"]);
+        assert_eq!(scene.status(|status| status.failures_in_a_row), 1);
+        assert_eq!(step(&mut scene, &[1], 0), Vec::<String>::new());
+        assert_eq!(scene.status(|status| (status.failures_in_a_row, status.gave_up)), (0, false));
+        scene.run_for(secs(60));
+    }
+    // A failure after that has a backoff of its own.
+    assert_eq!(step(&mut scene, &[1, 3], 1), ["/bin/dns web 192.0.2.3 up"]);
+    scene.run_for(Duration::from_millis(3_900));
+    assert_eq!(scene.runs(), []);
+}
