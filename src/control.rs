@@ -339,7 +339,7 @@ pub struct Handler {
     pub mode: String,
     #[serde(rename = "where")]
     pub place: String,
-    /// `idle`, `debouncing`, `running`, `backoff`, `waiting`, `stands back`.
+    /// `idle`, `debouncing`, `running`, `stuck`, `backoff`, `waiting`, `stands back`.
     pub phase: String,
     /// The node that acts; `null`: each for itself, or nobody can.
     pub runner: Option<String>,

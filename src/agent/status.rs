@@ -239,6 +239,8 @@ fn problems_of_handlers(handlers: &[control::Handler]) -> Vec<(u8, String)> {
         };
         if handler.gave_up {
             problems.push((CRITICAL, format!("handler {name} gave up here: {exit}")));
+        } else if handler.phase == "stuck" {
+            problems.push((DEGRADED, format!("handler {name} does not end, not even by KILL")));
         } else if handler.failures_in_a_row > 0 {
             let times = handler.failures_in_a_row;
             problems.push((DEGRADED, format!("handler {name} failed {times} times in a row: {exit}")));
@@ -309,6 +311,8 @@ mod tests {
         assert_eq!(judged(vec![app("web", "down"), app("db", "down")], vec![]).code, 2);
         assert_eq!(judged(vec![app("web", "up")], vec![handler(1, false)]).code, 1);
         assert_eq!(judged(vec![app("web", "up")], vec![handler(3, true)]).code, 2);
+        let stuck = control::Handler { phase: "stuck".into(), ..handler(0, false) };
+        assert_eq!(judged(vec![app("web", "up")], vec![stuck]).code, 1);
         assert_eq!(judged(vec![], vec![]).code, 0);
     }
 

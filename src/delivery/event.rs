@@ -114,7 +114,7 @@ impl Queue {
 
     fn when(&self, now: Instant, around: Around<'_>) -> (&'static str, Step, Option<Instant>) {
         if self.current.is_some() {
-            return ("running", Step::Idle, None);
+            return (if around.stuck { "stuck" } else { "running" }, Step::Idle, None);
         }
         if self.standing.gave_up {
             return ("stands back", Step::Idle, None);
@@ -172,7 +172,7 @@ impl Queue {
     }
 
     fn show(&mut self, now: Instant, around: Around<'_>) {
-        self.state = self.standing.shown(now, self.current.is_some(), around.not_able);
+        self.state = self.standing.shown(now, self.current.is_some() && !around.stuck, around.not_able);
     }
 
     fn runner<'a>(&self, world: &World<'a>, config: &Config) -> Option<&'a str> {

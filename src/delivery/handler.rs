@@ -16,6 +16,8 @@ use crate::wire::serf;
 
 /// From TERM to KILL.
 const KILL_AFTER: Duration = Duration::from_secs(5);
+/// From KILL until nobody waits for the end any more. With [`KILL_AFTER`] as long as others wait: [`OTHERS_GRACE`].
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Another node's run is waited for as long as its timeout, and this.
 const OTHERS_GRACE: Duration = Duration::from_secs(10);
 /// Gates 1 to 4 may be closed for so long before the tag says `n`.
@@ -68,8 +70,25 @@ struct Running {
     /// Which job; unused for events.
     job: usize,
     started: Instant,
-    timed_out: bool,
-    next_signal: Option<(Instant, Signal)>,
+    stage: Stage,
+}
+
+/// How far a run is on its way to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running {
+        term_at: Instant,
+    },
+    /// Over its timeout, and told to end.
+    Ending {
+        kill_at: Instant,
+    },
+    Killed {
+        stuck_at: Instant,
+    },
+    /// Even KILL does not end a program that waits for a dead disk or file server. It still is the one run that this
+    /// handler may have here, but others need not wait for this node, nor this node's own end for it.
+    Stuck,
 }
 
 /// Whether gates 1 to 4 are open, and since when they are not.
@@ -92,8 +111,10 @@ struct OtherRun {
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
     pub config: &'a Config,
-    /// Gates 1 to 4 have been closed for so long that the tag says `n`.
+    /// The tag says `n`: gates 1 to 4 have been closed for so long, or a run is stuck.
     pub not_able: bool,
+    /// The run under way does not end, not even by KILL.
+    pub stuck: bool,
     /// Another node is at it until then.
     pub busy_until: Option<Instant>,
 }
@@ -126,9 +147,11 @@ impl Handler {
         if self.config.place == Place::One {
             self.watch_others(turn.now, turn.world);
         }
+        let stuck = self.running.is_some() && !self.is_running();
         let around = Around {
             config: &self.config,
-            not_able: self.gates.shown,
+            not_able: self.gates.shown || stuck,
+            stuck,
             busy_until: self.others.iter().map(|o| o.until(&self.config)).max().filter(|&at| at > turn.now),
         };
         let may_start = self.running.is_none() && !turn.stopped;
@@ -155,34 +178,33 @@ impl Handler {
         turn.out.next_id = id.wrapping_add(1);
         turn.out.actions.push_back(Action::Run { id, run: Box::new(run) });
         let deadline = turn.now + self.config.timeout;
-        let next_signal = Some((deadline, Signal::Term));
-        self.running = Some(Running { id, job, started: turn.now, timed_out: false, next_signal });
+        let stage = Stage::Running { term_at: deadline };
+        self.running = Some(Running { id, job, started: turn.now, stage });
         self.turn = job + 1;
         self.wake = earliest([self.wake, Some(deadline)]);
     }
 
-    /// TERM at the timeout, KILL a little later, both to the group.
+    /// TERM at the timeout, KILL a little later, both to the group; then it is stuck.
     fn check_timeout(&mut self, turn: &mut Turn<'_>) {
         let Some(running) = &mut self.running else { return };
-        if let Some((at, signal)) = running.next_signal
-            && at <= turn.now
-        {
-            turn.out.actions.push_back(Action::Signal { id: running.id, signal });
-            running.next_signal = match signal {
-                Signal::Term => Some((turn.now + KILL_AFTER, Signal::Kill)),
-                Signal::Kill => None,
-            };
-            if signal == Signal::Term {
-                running.timed_out = true;
+        if running.deadline().is_some_and(|at| at <= turn.now) {
+            let signal = running.next_stage(turn.now);
+            if let Some(signal) = signal {
+                turn.out.actions.push_back(Action::Signal { id: running.id, signal });
+            }
+            if signal != Some(Signal::Kill) {
                 let app = match &self.work {
                     Work::Jobs(jobs) => jobs.get(running.job).map(|job| &*job.app),
                     Work::Events(queue) => queue.current_app(),
                     Work::Nothing => None,
                 };
-                turn.out.report(&self.config, app, ReportKind::TimedOut { after: self.config.timeout });
+                // Once more when it is stuck: people must know what nothing here can end.
+                let after =
+                    if signal.is_some() { self.config.timeout } else { turn.now.since(running.started) };
+                turn.out.report(&self.config, app, ReportKind::TimedOut { after });
             }
         }
-        self.wake = running.next_signal.map(|(at, _)| at);
+        self.wake = running.deadline();
     }
 
     fn watch_gates(&mut self, turn: &Turn<'_>) {
@@ -225,7 +247,7 @@ impl Handler {
         out: &mut Out,
     ) -> bool {
         let Some(running) = self.running.take_if(|running| running.id == id) else { return false };
-        let meaning = retry::meaning(exit, running.timed_out);
+        let meaning = retry::meaning(exit, running.is_timed_out());
         let last = LastRun {
             started: running.started,
             ended: Some(now),
@@ -253,8 +275,9 @@ impl Handler {
         }
     }
 
+    /// Whether a run is under way whose end is worth waiting for.
     pub fn is_running(&self) -> bool {
-        self.running.is_some()
+        self.running.as_ref().is_some_and(|running| running.stage != Stage::Stuck)
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -302,6 +325,33 @@ fn step_jobs(
         }
     }
     (started, wake)
+}
+
+impl Running {
+    fn is_timed_out(&self) -> bool {
+        !matches!(self.stage, Stage::Running { .. })
+    }
+
+    /// When the next stage begins, if it does not end.
+    fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Running { term_at: at }
+            | Stage::Ending { kill_at: at }
+            | Stage::Killed { stuck_at: at } => Some(at),
+            Stage::Stuck => None,
+        }
+    }
+
+    /// Goes on to the next stage; gives the signal with which that begins.
+    fn next_stage(&mut self, now: Instant) -> Option<Signal> {
+        let (stage, signal) = match self.stage {
+            Stage::Running { .. } => (Stage::Ending { kill_at: now + KILL_AFTER }, Some(Signal::Term)),
+            Stage::Ending { .. } => (Stage::Killed { stuck_at: now + STUCK_AFTER }, Some(Signal::Kill)),
+            Stage::Killed { .. } | Stage::Stuck => (Stage::Stuck, None),
+        };
+        self.stage = stage;
+        signal
+    }
 }
 
 impl OtherRun {

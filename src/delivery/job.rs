@@ -104,7 +104,7 @@ impl Job {
             if goal.is_some_and(|goal| hash(&current.set) != hash(&goal)) {
                 self.due_since.get_or_insert(now);
             }
-            self.phase = "running";
+            self.phase = if around.stuck { "stuck" } else { "running" };
             return (Step::Idle, later);
         }
         let Some(goal) = goal.as_deref() else { return self.rest("idle", later) };
@@ -236,7 +236,7 @@ impl Job {
 
     /// What the tag shows besides the record.
     fn show(&mut self, now: Instant, around: Around<'_>) {
-        self.state = self.standing.shown(now, self.current.is_some(), around.not_able);
+        self.state = self.standing.shown(now, self.current.is_some() && !around.stuck, around.not_able);
     }
 
     fn is_runner(&self, world: &World<'_>, config: &Config) -> bool {

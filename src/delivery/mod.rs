@@ -237,7 +237,7 @@ pub struct HandlerStatus<'a> {
     pub app: Option<&'a str>,
     /// Who acts, as this node sees it; `None`: nobody can, or everybody does (`all`, `self`).
     pub runner: Option<Box<str>>,
-    /// `idle`, `debouncing`, `running`, `backoff`, `waiting`, `stands back`.
+    /// `idle`, `debouncing`, `running`, `stuck`, `backoff`, `waiting`, `stands back`.
     pub phase: &'static str,
     pub last: Option<LastRun>,
     pub failures_in_a_row: u32,
@@ -308,7 +308,7 @@ impl Delivery {
     pub fn next_deadline(&self) -> Option<Instant> {
         earliest(self.handlers.iter().map(Handler::next_deadline))
     }
-    /// Whether a child of a handler is still running.
+    /// Whether a child of a handler is still running; one that even KILL does not end does not count.
     pub fn is_running(&self) -> bool {
         self.handlers.iter().any(Handler::is_running)
     }

@@ -73,7 +73,7 @@ impl Standing {
         Some(backoff)
     }
 
-    /// S of the tag (4.5). `not_able`: the gates of the node are closed, and have been for long enough to say so.
+    /// S of the tag (4.5). `not_able`: nothing can be started here, and for long enough to say so.
     pub fn shown(&self, now: Instant, running: bool, not_able: bool) -> State {
         match () {
             () if running => State::Running,

@@ -303,14 +303,15 @@ impl World {
         match behaviour {
             Behaviour::Succeed => self.later(index, 50, 1_500, Input::Exit { id, exit: Exit::Code(0) }),
             Behaviour::Fail(code) => self.later(index, 50, 1_500, Input::Exit { id, exit: Exit::Code(code) }),
-            Behaviour::Hang | Behaviour::IgnoreTerm => {}
+            Behaviour::Slow => self.later(index, 2_000, 12_000, Input::Exit { id, exit: Exit::Code(0) }),
+            Behaviour::Hang | Behaviour::IgnoreTerm | Behaviour::IgnoreKill => {}
         }
     }
 
     fn signal(&mut self, index: usize, id: RunId, signal: Signal) {
         let Some(running) = self.nodes[index].runs.get(&id) else { return };
         let exit = match (signal, running.behaviour) {
-            (Signal::Term, Behaviour::IgnoreTerm) => return,
+            (Signal::Term, Behaviour::IgnoreTerm) | (_, Behaviour::IgnoreKill) => return,
             (Signal::Term, _) => Exit::Signal(15),
             (Signal::Kill, _) => Exit::Signal(9),
         };

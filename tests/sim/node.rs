@@ -30,12 +30,16 @@ pub enum Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     Succeed,
+    /// Succeeds after some seconds.
+    Slow,
     /// Ends with this code and changes nothing outside.
     Fail(i32),
     /// Until it gets TERM.
     Hang,
     /// Until it gets KILL.
     IgnoreTerm,
+    /// As long as the machine is up: it waits for a disk that does not answer.
+    IgnoreKill,
 }
 
 /// What the cluster's nodes have in common; [`Settings::config`] makes a node's configuration of it.

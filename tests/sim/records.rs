@@ -166,6 +166,51 @@ fn a_handler_that_hangs_is_ended_and_retried() {
     is_retried([Behaviour::Hang, Behaviour::IgnoreTerm], secs(60 + 30 + 35 + 10));
 }
 
+/// Goal: a node whose run not even KILL can end holds up neither the records nor its own leaving.
+/// Method: the runner's run begins and never ends; one of the others must tell it, and what comes after.
+#[test]
+fn a_run_that_kill_does_not_end_is_left_behind() {
+    for_seeds(5, |seed| {
+        let mut world = web(seed, 3);
+        let runner = world.outside.last_writer("web").expect("somebody wrote").to_string();
+        let other = world.names().into_iter().find(|name| *name != runner).expect("there are three");
+        world.script(&runner, [Behaviour::IgnoreKill]);
+        world.set_health(&other, "web", Health::Down);
+        // TERM after 30 s, KILL 5 s and the end of all patience 10 s later.
+        world.expect_within(DOWN_WITHIN + secs(30 + 10 + 5), "another took over", |world| {
+            world.records_are_right()
+        });
+        assert_ne!(world.outside.last_writer("web"), Some(runner.as_str()));
+        world.run_for(mins(15));
+        world.set_health(&other, "web", Health::Up);
+        world.expect_within(UP_WITHIN, "its address is back", |world| world.records_are_right());
+        world.leave(&runner);
+        world.expect_within(secs(30), "its process ended", |world| world.node(&runner).exited == Some(0));
+    });
+}
+
+#[test]
+fn what_changes_during_a_run_of_some_seconds_is_told_by_the_next_one() {
+    for_seeds(5, |seed| {
+        // Quick checks, so that the second change comes during the run for the first.
+        let quick = World::new(seed).nodes(3).with(|settings| settings.check_interval = millis(500));
+        let mut world = quick.app("web").settled();
+        world.run_for(mins(1));
+        for node in &mut world.nodes {
+            node.behaviour = Behaviour::Slow;
+        }
+        let since = world.now;
+        world.set_health("n2", "web", Health::Down);
+        world.expect_within(secs(15), "a run has begun", |world| {
+            world.nodes.iter().any(|node| !node.runs.is_empty())
+        });
+        world.set_health("n3", "web", Health::Down);
+        // Two runs of up to 12 s, `min_interval` between them.
+        world.expect_within(secs(12 + 5 + 12 + 1), "both are gone", |world| world.records("web") == ["n1"]);
+        assert_eq!(world.outside.starts_since(since).count(), 2, "{}", world.blame("a run for each"));
+    });
+}
+
 #[test]
 fn a_handler_that_never_works_is_not_run_without_end() {
     for_seeds(5, |seed| {

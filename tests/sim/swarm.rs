@@ -117,8 +117,8 @@ fn change_health(world: &mut World) {
 }
 
 fn change_handler(world: &mut World) {
-    let all =
-        [Behaviour::Succeed, Behaviour::Fail(1), Behaviour::Fail(75), Behaviour::Hang, Behaviour::IgnoreTerm];
+    use Behaviour::{Fail, Hang, IgnoreTerm, Slow, Succeed};
+    let all = [Succeed, Slow, Fail(1), Fail(75), Hang, IgnoreTerm];
     let behaviour = all[world.rng.below(all.len())];
     let index = any(world);
     world.nodes[index].behaviour = behaviour;
