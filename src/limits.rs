@@ -33,7 +33,7 @@ pub const STREAMS_TOTAL_MAX: usize = 4 << 20;
 pub const BROADCASTS_MAX: usize = MEMBERS_MAX + 256;
 /// Serf intents remembered, so that each is passed on once.
 pub const INTENTS_MAX: usize = 256;
-/// Indirect pings that we relay for others at once (40 bytes each).
+/// Indirect pings that we relay for others at once (56 bytes each).
 pub const RELAYS_MAX: usize = 32;
 /// Small replies (acks, nacks, pings) waiting to be written.
 pub const REPLIES_MAX: usize = 256;

@@ -37,8 +37,8 @@ impl Broadcasts {
     }
 
     /// Offers each piece in order to `put`, which says whether it had room for it. A piece that was sent
-    /// `limit` times is dropped. True if anything was put.
-    pub fn take(&mut self, limit: u32, mut put: impl FnMut(&[u8]) -> bool) -> bool {
+    /// `limit` times is dropped.
+    pub fn take(&mut self, limit: u32, mut put: impl FnMut(&[u8]) -> bool) {
         let mut any = false;
         for broadcast in &mut self.queue {
             if put(&broadcast.bytes) {
@@ -50,7 +50,6 @@ impl Broadcasts {
             self.queue.retain(|b| b.sent < limit);
             self.queue.sort_unstable_by_key(order);
         }
-        any
     }
 
     /// Whether news of `subject` still waits.

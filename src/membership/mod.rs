@@ -45,8 +45,6 @@ use member::Table;
 pub use member::{Member, State};
 use transmit::{Nonces, Outgoing};
 
-pub use suspicion::timeout_min;
-
 /// Everything that membership needs to know from outside.
 #[derive(Clone)]
 pub struct Config {
@@ -352,7 +350,7 @@ impl Membership {
         self.timers[Timer::PushPull as usize] =
             Some(now + self.rng.duration_below(timing.push_pull_interval));
         self.table.insert(me, &mut self.rng);
-        self.broadcast_own_alive(now);
+        self.broadcast_own_alive();
         self.finish_input(now);
     }
 
@@ -412,7 +410,7 @@ impl Membership {
         self.expire_relays(now);
         self.expire_enquiries(now);
         if self.take_timer(now, Timer::ProbeTimeout) {
-            self.probe_timed_out(now);
+            self.probe_timed_out();
         }
         if self.take_timer(now, Timer::ProbeEnd) {
             self.probe_ended(now);
@@ -447,7 +445,7 @@ impl Membership {
             let me = self.me_mut();
             me.meta = meta.into();
             me.incarnation = me.incarnation.saturating_add(1);
-            self.broadcast_own_alive(now);
+            self.broadcast_own_alive();
         }
         self.finish_input(now);
     }
@@ -559,8 +557,9 @@ impl Membership {
     }
 
     fn me_mut(&mut self) -> &mut Member {
-        let name = self.config.node.clone();
-        self.table.get_mut(&name).expect("this node is put into the table at the start and never removed")
+        self.table
+            .get_mut(&self.config.node)
+            .expect("this node is put into the table at the start and never removed")
     }
 
     /// memberlist speaks protocol 2 and understands 1 to 5 (P 3.9); the rest is the application's.

@@ -128,7 +128,7 @@ impl Membership {
     }
 
     /// No answer in time: ask through others, and over TCP.
-    pub(super) fn probe_timed_out(&mut self, now: Instant) {
+    pub(super) fn probe_timed_out(&mut self) {
         let Some(probe) = &self.probe else { return };
         let (node, seq, ends, to) = (probe.node.clone(), probe.seq, probe.ends, probe.addr);
         let Some(target) = self.table.get(&node) else { return self.abandon_probe() };
@@ -145,7 +145,7 @@ impl Membership {
             self.send(Outgoing::IndirectPing { to, node, target: target_addr, port, seq, nack });
         }
         if speaks_tcp {
-            self.tcp_ping(now, to, &node, seq, ends);
+            self.tcp_ping(to, &node, seq, ends);
         }
         if let Some(probe) = &mut self.probe {
             probe.nacks_wanted = relays.iter().filter(|(_, nack)| *nack).count() as u32;

@@ -30,7 +30,7 @@ impl Membership {
             }
         }
         if about_me {
-            self.alive_about_me(now, alive);
+            self.alive_about_me(alive);
         } else if takeover || alive.incarnation > known.incarnation {
             self.apply_alive(now, alive, &addr, port);
         } else if known.state == State::Dead {
@@ -133,13 +133,13 @@ impl Membership {
     }
 
     /// Somebody passes on what we are said to have said.
-    fn alive_about_me(&mut self, now: Instant, alive: &Alive<'_>) {
+    fn alive_about_me(&mut self, alive: &Alive<'_>) {
         let me = self.me();
         let same = *me.meta == *alive.meta && me.vsn == *alive.vsn;
         if alive.incarnation < me.incarnation || (alive.incarnation == me.incarnation && same) {
             return;
         }
-        self.refute(now, alive.incarnation);
+        self.refute(alive.incarnation);
     }
 
     /// suspect(s): somebody could not reach a member.
@@ -161,7 +161,7 @@ impl Membership {
             return;
         }
         if *claim.node == *self.config.node {
-            self.refute(now, claim.incarnation);
+            self.refute(claim.incarnation);
             return;
         }
         member.incarnation = claim.incarnation;
@@ -183,7 +183,7 @@ impl Membership {
         }
         let about_me = *claim.node == *self.config.node;
         if about_me && self.leaving.is_none() {
-            self.refute(now, claim.incarnation);
+            self.refute(claim.incarnation);
             return;
         }
         let left = claim.from == claim.node;
@@ -211,7 +211,7 @@ impl Membership {
 
     /// We were accused, or mistaken for a former self: outbid it. `accused` is the incarnation that was meant.
     /// At the very end of the numbers nothing outbids it; we are believed again when the others have forgotten us.
-    fn refute(&mut self, now: Instant, accused: u32) {
+    fn refute(&mut self, accused: u32) {
         let me = self.me_mut();
         me.incarnation = me.incarnation.saturating_add(1);
         if accused >= me.incarnation {
@@ -219,12 +219,12 @@ impl Membership {
         }
         let incarnation = me.incarnation;
         self.awareness.apply(1);
-        self.broadcast_own_alive(now);
+        self.broadcast_own_alive();
         self.events.push_back(Event::Refuted { incarnation });
     }
 
     /// Queues our own alive message.
-    pub(super) fn broadcast_own_alive(&mut self, _now: Instant) {
+    pub(super) fn broadcast_own_alive(&mut self) {
         let me = self.me();
         let (addr, meta, vsn) = (me.addr_bytes(), me.meta.clone(), me.vsn);
         let (port, incarnation) = (me.addr.port(), me.incarnation);

@@ -75,7 +75,7 @@ impl Suspicion {
 const TIMEOUT_MAX_MULT: u32 = 6;
 
 /// The timeout when all wanted confirmations came, or none is wanted.
-pub fn timeout_min(mult: u32, members: usize, probe_interval: Duration) -> Duration {
+fn timeout_min(mult: u32, members: usize, probe_interval: Duration) -> Duration {
     let scale = (members.max(1) as f64).log10().max(1.0);
     // memberlist util.go, suspicionTimeout: truncated to thousandths before multiplying.
     let thousandths = (scale * 1000.0) as u32;

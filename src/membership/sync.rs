@@ -4,12 +4,13 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use super::member::{AddrBytes, State};
+use super::transmit::source;
 use super::{Action, Event, Member, Membership, ResolveId, StreamEvent, StreamId, Target, Timer};
 use crate::limits;
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::stream::{self, NodeState, PushPull, Reader, Received, StreamMessage, WireState};
-use crate::wire::{Ack, Alive, Claim, Message, Ping, Source};
+use crate::wire::{Ack, Alive, Claim, Message, Ping};
 
 /// Streams kept free for our own joins and exchanges, whatever others open.
 const OWN_STREAMS: usize = 8;
@@ -138,7 +139,7 @@ impl Membership {
             None
         } else {
             self.counters.streams_in += 1;
-            self.add_stream(now, from, Purpose::Accepted, Vec::new(), now + self.config.timing.tcp_timeout)
+            self.add_stream(from, Purpose::Accepted, Vec::new(), now + self.config.timing.tcp_timeout)
         };
         self.finish_input(now);
         id
@@ -164,13 +165,12 @@ impl Membership {
     }
 
     /// Starts a TCP ping (P 6.2), to be answered until `deadline`.
-    pub(super) fn tcp_ping(&mut self, now: Instant, to: SocketAddr, node: &str, seq: u32, deadline: Instant) {
-        let addr = AddrBytes::new(self.config.advertise.ip(), false);
-        let port = self.config.advertise.port();
-        let source = Source { addr: addr.as_slice(), port, node: &self.config.node };
+    pub(super) fn tcp_ping(&mut self, to: SocketAddr, node: &str, seq: u32, deadline: Instant) {
+        let addr = self.me().addr_bytes();
+        let source = source(&self.config, &addr);
         let mut request = Vec::new();
         Message::Ping(Ping { node, seq, source }).encode(&mut request);
-        self.open_stream(now, to, Purpose::Ping { seq }, request, deadline);
+        self.open_stream(to, Purpose::Ping { seq }, request, deadline);
     }
 
     /// Sends a user message by stream (P 6.3).
@@ -178,7 +178,7 @@ impl Membership {
         let mut request = Vec::new();
         stream::encode_user(payload, &mut request);
         let deadline = now + self.config.timing.tcp_timeout;
-        self.open_stream(now, to, Purpose::User, request, deadline);
+        self.open_stream(to, Purpose::User, request, deadline);
     }
 
     /// Exchanges tables with the node at `to`, from which something was just heard. A connection to it that has
@@ -196,19 +196,12 @@ impl Membership {
     fn push_pull(&mut self, now: Instant, to: SocketAddr, join: Option<usize>) -> bool {
         let request = self.encode_table(now, join.is_some());
         let deadline = now + self.config.timing.tcp_timeout;
-        self.open_stream(now, to, Purpose::PushPull { join }, request, deadline)
+        self.open_stream(to, Purpose::PushPull { join }, request, deadline)
     }
 
-    fn open_stream(
-        &mut self,
-        now: Instant,
-        to: SocketAddr,
-        purpose: Purpose,
-        request: Vec<u8>,
-        deadline: Instant,
-    ) -> bool {
+    fn open_stream(&mut self, to: SocketAddr, purpose: Purpose, request: Vec<u8>, deadline: Instant) -> bool {
         let request = stream::seal(&self.envelope, true, self.nonces.next(), &request);
-        let Some(id) = self.add_stream(now, to, purpose, request, deadline) else { return false };
+        let Some(id) = self.add_stream(to, purpose, request, deadline) else { return false };
         self.counters.streams_out += 1;
         self.actions.push_back(Action::StreamOpen { id, to });
         true
@@ -216,7 +209,6 @@ impl Membership {
 
     fn add_stream(
         &mut self,
-        _now: Instant,
         peer: SocketAddr,
         purpose: Purpose,
         request: Vec<u8>,
@@ -253,9 +245,8 @@ impl Membership {
             Ok(None) => {}
             Ok(Some(received)) => self.stream_complete(now, at, &received),
             Err(problem) => {
-                let accepted = matches!(stream.purpose, Purpose::Accepted);
                 self.count_bad(problem.error);
-                if let Some(text) = problem.reply.filter(|_| accepted) {
+                if let Some(text) = problem.reply {
                     let mut reply = Vec::new();
                     stream::encode_error(text, &mut reply);
                     self.reply(at, &reply);

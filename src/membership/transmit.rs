@@ -4,7 +4,7 @@
 use core::net::SocketAddr;
 
 use super::member::{AddrBytes, State};
-use super::{Membership, Timer};
+use super::{Config, Membership, Timer};
 use crate::limits;
 use crate::time::Instant;
 use crate::wire::{Ack, Claim, IndirectPing, Message, Ping, Source};
@@ -99,9 +99,8 @@ impl Membership {
     }
 
     fn write(&mut self, outgoing: &Outgoing) -> SocketAddr {
-        let addr = AddrBytes::new(self.config.advertise.ip(), false);
-        let port = self.config.advertise.port();
-        let source = Source { addr: addr.as_slice(), port, node: &self.config.node };
+        let addr = self.me().addr_bytes();
+        let source = source(&self.config, &addr);
         match outgoing {
             Outgoing::Ping { to, node, seq, suspect } => {
                 self.builder.push_message(&Message::Ping(Ping { node, seq: *seq, source }));
@@ -190,6 +189,11 @@ impl Membership {
             *timer = Some((self.last_gossip + self.config.timing.gossip_interval).max(now));
         }
     }
+}
+
+/// Who sends a ping, with our address in the protocol's form.
+pub(super) fn source<'a>(config: &'a Config, addr: &'a AddrBytes) -> Source<'a> {
+    Source { addr: addr.as_slice(), port: config.advertise.port(), node: &config.node }
 }
 
 #[cfg(test)]

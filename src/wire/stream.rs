@@ -9,8 +9,8 @@ use super::packet::Envelope;
 use super::{ACK, Ack, COMPRESSED, ENCRYPTED, ERROR, Error, PING, PUSH_PULL, Ping, USER};
 use crate::limits::{STREAM_MAX, STREAM_VALUES_MAX};
 pub use message::{
-    NodeState, PushPull, PushPullHead, Received, StreamMessage, WireState, encode_ack, encode_error,
-    encode_ping, encode_push_pull, encode_user,
+    NodeState, PushPull, PushPullHead, Received, StreamMessage, WireState, encode_error, encode_push_pull,
+    encode_user,
 };
 use message::{read_error, read_user_head};
 

@@ -104,8 +104,8 @@ impl Parts {
         stream::encode_push_pull(self.flag, [self.node_state(); 3].into_iter(), &self.meta, &mut all[0]);
         stream::encode_user(&self.meta, &mut all[1]);
         stream::encode_error(&self.node, &mut all[2]);
-        stream::encode_ping(&self.ping(), &mut all[3]);
-        stream::encode_ack(self.number, &mut all[4]);
+        Message::Ping(self.ping()).encode(&mut all[3]);
+        Message::Ack(Ack { seq: self.number, payload: &[] }).encode(&mut all[4]);
         all
     }
 }

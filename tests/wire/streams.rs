@@ -3,7 +3,7 @@
 use picored::wire::packet::Envelope;
 use picored::wire::serf::UserState;
 use picored::wire::stream::{self, Reader, Received, StreamError, StreamMessage};
-use picored::wire::{Error, Message};
+use picored::wire::{Ack, Error, Message};
 use serde_json::Value;
 
 use crate::support::*;
@@ -79,11 +79,11 @@ fn rewritten(received: &Received, case: &Value) -> Vec<u8> {
         }
         StreamMessage::Ping(ping) => {
             assert_fields(&fields(&Message::Ping(*ping)).1, &case["fields"], &case["hex"]);
-            stream::encode_ping(ping, &mut out);
+            Message::Ping(*ping).encode(&mut out);
         }
         StreamMessage::Ack(ack) => {
             assert_fields(&fields(&Message::Ack(*ack)).1, &case["fields"], &case["hex"]);
-            stream::encode_ack(ack.seq, &mut out);
+            Message::Ack(*ack).encode(&mut out);
         }
         StreamMessage::Error(text) => panic!("{text}"),
     }
@@ -95,7 +95,9 @@ fn reply(envelope: &Envelope, sent: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     match feed(envelope, true, sent, sent.len()) {
         Ok(received) => match received.unwrap().message().unwrap() {
-            StreamMessage::Ping(ping) if ping.node == "n" => stream::encode_ack(ping.seq, &mut out),
+            StreamMessage::Ping(ping) if ping.node == "n" => {
+                Message::Ack(Ack { seq: ping.seq, payload: &[] }).encode(&mut out)
+            }
             StreamMessage::Ping(_) => return None,
             other => panic!("{other:?}"),
         },

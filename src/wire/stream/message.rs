@@ -3,8 +3,8 @@
 use crate::limits::{STREAM_MAX, STREAM_NODES_MAX};
 use crate::wire::msgpack::{self, Reader as Msgpack};
 use crate::wire::{
-    ACK, Ack, ERROR, Error, Message, PING, PUSH_PULL, Ping, USER, field_bytes, field_str, field_uint,
-    read_vsn, sound_vsn,
+    ACK, Ack, ERROR, Error, PING, PUSH_PULL, Ping, USER, field_bytes, field_str, field_uint, read_vsn,
+    sound_vsn,
 };
 
 /// Member states on the wire (`pushNodeState.State`).
@@ -234,16 +234,6 @@ pub fn encode_user(payload: &[u8], out: &mut Vec<u8>) {
     msgpack::write_map(out, 1);
     field_uint(out, "UserMsgLen", payload.len() as u64);
     out.extend_from_slice(payload);
-}
-
-/// Appends a ping (type byte and map).
-pub fn encode_ping(ping: &Ping<'_>, out: &mut Vec<u8>) {
-    Message::Ping(*ping).encode(out);
-}
-
-/// Appends the answer to a ping (type byte and map); without a payload, as memberlist does on streams.
-pub fn encode_ack(seq: u32, out: &mut Vec<u8>) {
-    Message::Ack(Ack { seq, payload: &[] }).encode(out);
 }
 
 /// Appends an error message (type byte and map).
