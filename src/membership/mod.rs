@@ -306,7 +306,8 @@ impl Membership {
             compress_from: transmit::COMPRESS_FROM,
             compress_streams: true,
         };
-        let joins = config.join.iter().map(|target| sync::Join::new(target.clone(), now)).collect();
+        let own = config.advertise;
+        let joins = config.join.iter().map(|target| sync::Join::new(target.clone(), own, now)).collect();
         let mut membership = Self {
             envelope: Rc::new(envelope),
             nonces: Nonces::new(seed.nonce),

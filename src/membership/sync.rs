@@ -72,13 +72,15 @@ impl Streams {
 /// One entry of `join`: tried until it is reached, and again whenever nobody there is known to run.
 pub(super) struct Join {
     target: Target,
-    /// Where it is: the literal address, or what the last look-up gave.
+    /// Where it is: the literal address, or what the last look-up gave, without our own.
     addrs: Vec<SocketAddr>,
+    /// The place in `addrs` of the next one to talk to in this try.
     next_addr: usize,
     next_try: Option<Instant>,
     backoff: Duration,
     busy: Busy,
     reached: bool,
+    /// All that it leads to is this node.
     is_self: bool,
 }
 
@@ -90,7 +92,9 @@ enum Busy {
 }
 
 impl Join {
-    pub fn new(target: Target, now: Instant) -> Self {
+    /// `own` is the address that others reach this node at.
+    pub fn new(target: Target, own: SocketAddr, now: Instant) -> Self {
+        let is_self = target == Target::Addr(own);
         let addrs = match &target {
             Target::Addr(addr) => vec![*addr],
             Target::Name { .. } => Vec::new(),
@@ -103,7 +107,7 @@ impl Join {
             backoff: RETRY_MIN,
             busy: Busy::No,
             reached: false,
-            is_self: false,
+            is_self,
         }
     }
 
@@ -270,7 +274,7 @@ impl Membership {
             (Purpose::PushPull { .. }, StreamMessage::PushPull(table)) => {
                 let Stream { peer, purpose, .. } = self.close_stream(at);
                 let join = if let Purpose::PushPull { join } = purpose { join } else { None };
-                self.note_own_address(join, &table);
+                self.note_own_address(join, peer, &table);
                 let error = self.merge(now, &table).err();
                 self.push_pull_done(now, peer, join, error);
             }
@@ -433,15 +437,16 @@ impl Membership {
         join: Option<usize>,
         error: Option<Box<str>>,
     ) {
-        if let Some(entry) = join.and_then(|i| self.joins.get_mut(i)) {
+        if let Some(i) = join {
+            let entry = &mut self.joins[i];
             entry.busy = Busy::No;
-            match error {
-                None => {
-                    entry.reached = true;
-                    entry.next_try = None;
-                    self.announce_first_join();
-                }
-                Some(_) => entry.try_again(now, &mut self.rng),
+            if error.is_none() {
+                entry.reached = true;
+                entry.next_try = None;
+                self.announce_first_join();
+            }
+            if !self.talk_to_next(now, i) && error.is_some() {
+                self.joins[i].try_again(now, &mut self.rng);
             }
             self.changed = true;
         }
@@ -473,7 +478,7 @@ impl Membership {
                 self.joins[i].next_try = Some(now + RETRY_MIN);
             }
         } else {
-            self.talk_to(now, i);
+            self.talk(now, i);
         }
     }
 
@@ -497,28 +502,39 @@ impl Membership {
         }
         let port = *port;
         let to_socket = |ip: &IpAddr| SocketAddr::new(ip.to_canonical(), port);
-        join.addrs = addresses.iter().take(limits::RESOLVED_ADDRESSES_MAX).map(to_socket).collect();
+        // One name may stand for all nodes, this one among them.
+        let own = self.config.advertise;
+        let others = addresses.iter().map(to_socket).filter(|addr| *addr != own);
+        join.addrs = others.take(limits::RESOLVED_ADDRESSES_MAX).collect();
+        join.is_self = join.addrs.is_empty();
         self.changed = true;
-        if self.is_satisfied(i) {
+        self.talk(now, i);
+    }
+
+    /// Begins a try: each of the target's addresses in turn.
+    fn talk(&mut self, now: Instant, i: usize) {
+        self.joins[i].next_addr = 0;
+        if !self.talk_to_next(now, i) {
             self.joins[i].next_try = None;
-        } else {
-            self.talk_to(now, i);
         }
     }
 
-    fn talk_to(&mut self, now: Instant, i: usize) {
-        let join = &mut self.joins[i];
-        let Some(&to) = join.addrs.get(join.next_addr % join.addrs.len().max(1)) else { return };
-        join.next_addr = join.next_addr.wrapping_add(1);
-        join.busy = Busy::Talking;
-        if to == self.config.advertise {
-            join.busy = Busy::No;
-            join.is_self = true;
-        } else if !self.push_pull(now, to, Some(i)) {
-            let join = &mut self.joins[i];
-            join.busy = Busy::No;
-            join.next_try = Some(now + RETRY_MIN);
+    /// Talks to the next address of this try at which nobody is known to run; false if there is none. One that
+    /// answers is not enough: of four nodes behind one name, two and two could be content with each other.
+    fn talk_to_next(&mut self, now: Instant, i: usize) -> bool {
+        while let Some(&to) = self.joins[i].addrs.get(self.joins[i].next_addr) {
+            self.joins[i].next_addr += 1;
+            if self.leaving.is_some() || self.table.running_at(to).is_some() {
+                continue;
+            }
+            if self.push_pull(now, to, Some(i)) {
+                self.joins[i].busy = Busy::Talking;
+            } else {
+                self.joins[i].next_try = Some(now + RETRY_MIN);
+            }
+            return true;
         }
+        false
     }
 
     /// After a change: targets where nobody is known to run (any more) are tried again. That includes those that
@@ -540,18 +556,20 @@ impl Membership {
     /// Whether a running member is at one of the target's addresses, or the target is this node.
     fn is_satisfied(&self, i: usize) -> bool {
         let join = &self.joins[i];
-        join.is_self
-            || join.addrs.iter().any(|addr| {
-                *addr == self.config.advertise
-                    || self.table.running_at(*addr).is_some_and(|m| m.name != self.config.node)
-            })
+        join.is_self || join.addrs.iter().any(|addr| self.table.running_at(*addr).is_some())
     }
 
-    /// A table with nobody but this node in it is our own: the target is ourselves under another address.
-    fn note_own_address(&mut self, join: Option<usize>, table: &PushPull<'_>) {
-        let own = table.nodes.len() == 1 && table.nodes.iter().all(|node| *node.name == *self.config.node);
-        if let Some(entry) = join.and_then(|i| self.joins.get_mut(i)).filter(|_| own) {
-            entry.is_self = true;
+    /// A table with nobody but this node in it is our own: `peer` is ourselves under another address. One with our
+    /// name at an address that is not ours is that of a copy of this machine, which may yet be given its own name.
+    fn note_own_address(&mut self, join: Option<usize>, peer: SocketAddr, table: &PushPull<'_>) {
+        let (Some(i), [node]) = (join, &table.nodes[..]) else { return };
+        let me = self.me();
+        let same_address = node.port == me.addr.port() && *node.addr == *me.addr_bytes().as_slice();
+        if *node.name == *me.name && same_address {
+            let join = &mut self.joins[i];
+            join.addrs.retain(|addr| *addr != peer);
+            join.next_addr = join.next_addr.saturating_sub(1);
+            join.is_self = join.addrs.is_empty();
         }
     }
 }

@@ -253,6 +253,7 @@ mod traces {
     }
 }
 
+mod joining;
 mod probing;
 
 // Small clusters.
@@ -270,6 +271,8 @@ struct Net {
     log: Vec<(usize, Event)>,
     /// Addresses that lead to another one, as a NAT makes them.
     aliases: Vec<(SocketAddr, SocketAddr)>,
+    /// What each node's look-ups give.
+    answers: Vec<Vec<IpAddr>>,
 }
 
 impl Net {
@@ -283,6 +286,7 @@ impl Net {
             streams: Vec::new(),
             log: Vec::new(),
             aliases: Vec::new(),
+            answers: Vec::new(),
         };
         for (i, name) in names.iter().enumerate() {
             let mut config = config(name, addr(i as u8 + 1));
@@ -372,7 +376,10 @@ impl Net {
                     self.nodes[j].handle_stream(now, other, StreamEvent::Closed(""));
                 }
             }
-            Action::Resolve { id, .. } => self.nodes[i].handle_resolved(now, id, &[], "no such name"),
+            Action::Resolve { id, .. } => {
+                let answers = self.answers.get(i).cloned().unwrap_or_default();
+                self.nodes[i].handle_resolved(now, id, &answers, "no such name");
+            }
         }
     }
 

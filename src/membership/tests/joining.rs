@@ -1,0 +1,87 @@
+//! Join targets: names that stand for several nodes, and who is taken for oneself.
+
+use super::*;
+
+/// A node that joins whatever the look-ups of `all.example.net` give.
+fn by_name(node: &str, own: SocketAddr) -> Config {
+    let target = Target::Name { host: "all.example.net".into(), port: 7946 };
+    Config { join: vec![target], ..config(node, own) }
+}
+
+fn add_by_name(net: &mut Net, names: &[&str]) {
+    for (i, name) in names.iter().enumerate() {
+        net.add(by_name(name, addr(i as u8 + 1)));
+    }
+}
+
+/// Whether each of the nodes runs in the eyes of all.
+fn all_see_all(net: &Net) -> bool {
+    let names: Vec<_> = net.nodes.iter().map(|node| node.config.node.clone()).collect();
+    (0..names.len()).all(|i| names.iter().all(|name| net.state(i, name) == Some(State::Alive)))
+}
+
+#[test]
+fn a_name_that_stands_for_all_nodes_is_that_of_the_others() {
+    let mut net = Net::new(&[]);
+    net.answers = vec![vec![addr(1).ip(), addr(2).ip()]; 2];
+    add_by_name(&mut net, &["a", "b"]);
+    net.run(5 * SECOND);
+    assert!(all_see_all(&net), "{:?}", net.log);
+    assert!(net.nodes.iter().all(Membership::is_joined));
+}
+
+#[test]
+fn a_name_that_stands_for_this_node_alone_is_done_with() {
+    let mut net = Net::new(&[]);
+    net.answers = vec![vec![addr(1).ip()]];
+    add_by_name(&mut net, &["a"]);
+    net.run(60 * SECOND);
+    assert!(net.nodes[0].is_joined());
+    assert_eq!(net.nodes[0].counters().streams_out, 0);
+}
+
+/// Method: two and two get each other's address first, and so could be content with that.
+#[test]
+fn nodes_behind_one_name_do_not_pair_off() {
+    let mut net = Net::new(&[]);
+    let order = [[2, 3, 4], [1, 3, 4], [4, 1, 2], [3, 1, 2]];
+    net.answers = order.iter().map(|order| order.map(|n| addr(n).ip()).to_vec()).collect();
+    add_by_name(&mut net, &["a", "b", "c", "d"]);
+    net.run(5 * SECOND);
+    assert!(all_see_all(&net), "{:?}", net.log);
+}
+
+/// Method: a NAT leads from 127.0.0.99 to the node itself, and its name gives that address and the other's.
+#[test]
+fn oneself_behind_a_nat_is_not_the_only_one_behind_a_name() {
+    let mut net = Net::new(&[]);
+    net.answers = vec![vec![addr(99).ip(), addr(2).ip()]];
+    net.aliases.push((addr(99), addr(1)));
+    add_by_name(&mut net, &["a"]);
+    net.run(5 * SECOND);
+    net.add(config("b", addr(2)));
+    net.run(60 * SECOND);
+    assert!(all_see_all(&net), "{:?}", net.log);
+}
+
+#[test]
+fn oneself_under_another_address_is_not_joined_again() {
+    let mut net = Net::new(&[]);
+    net.aliases.push((addr(99), addr(1)));
+    net.add(Config { join: vec![Target::Addr(addr(99))], ..config("a", addr(1)) });
+    net.run(600 * SECOND);
+    assert!(net.nodes[0].is_joined());
+    assert_eq!(net.nodes[0].counters().streams_out, 1);
+}
+
+/// Goal: a machine and its copy, both alone, find each other once one of them has its own name.
+#[test]
+fn a_lone_node_of_the_same_name_elsewhere_is_not_oneself() {
+    let mut net = Net::new(&["n"]);
+    net.add(Config { join: vec![Target::Addr(addr(1))], ..config("n", addr(2)) });
+    net.run(30 * SECOND);
+    let meta = encode_tags([("cluster", "default")].into_iter());
+    net.nodes[0] = Membership::new(config("m", addr(1)), &meta, Seed::from_u64(5), net.now);
+    net.run(90 * SECOND);
+    assert!(all_see_all(&net), "{:?}", net.log);
+}
