@@ -9,7 +9,8 @@
 //! - A failed member is asked now and then whether it is back (one ping per probe round), and somebody's
 //!   claim that it is alive, with an incarnation that proves nothing, makes us ask it at once.
 //! - A name that comes back at another address is taken over when the old one is failed or left, and also
-//!   when the old one is silent to three pings; memberlist waits until it has forgotten the old one.
+//!   when the old one is silent to three pings and to a whole probe; memberlist waits until it has forgotten
+//!   the old one. With `reclaim_after` set its own rule holds: failed for that long, or left.
 //! - Who pings us and is failed or left here is told so beside the ack, and refutes at once; memberlist tells
 //!   suspects only, and nobody gossips to a member that left.
 //! - Time in which this process did not run is not held against suspects.
@@ -252,6 +253,8 @@ pub struct Membership {
     broadcasts: Broadcasts,
     serf: serf::Serf,
     probe: Option<probe::Probe>,
+    /// The last probe was of a member whose turn it was not.
+    probed_out_of_turn: bool,
     enquiries: Vec<probe::Enquiry>,
     /// When this node, knowing nobody, asked who pinged it.
     asked_stranger_at: Option<Instant>,
@@ -318,6 +321,7 @@ impl Membership {
             broadcasts: Broadcasts::default(),
             serf: serf::Serf::new(config.delegate_versions),
             probe: None,
+            probed_out_of_turn: false,
             enquiries: Vec::new(),
             asked_stranger_at: None,
             relays: Vec::new(),

@@ -41,6 +41,11 @@ impl Probe {
     pub fn note_send_error(&mut self, to: SocketAddr) {
         self.send_failed |= to == self.addr;
     }
+
+    #[cfg(test)]
+    pub fn is_of(&self, node: &str) -> bool {
+        *self.node == *node
+    }
 }
 
 /// A ping that we sent for somebody else.
@@ -67,13 +72,29 @@ impl Enquiry {
     pub fn is_about(&self, addr: SocketAddr) -> bool {
         self.addr == addr
     }
+
+    fn challenges(&self, node: &str) -> bool {
+        *self.node == *node && matches!(self.purpose, Purpose::Challenge { .. })
+    }
+
+    /// As [`Enquiry::challenges`], and a ping was left unanswered.
+    fn doubts(&self, node: &str) -> bool {
+        let silent = |left| left < CHALLENGE_PINGS - 1;
+        *self.node == *node
+            && matches!(self.purpose, Purpose::Challenge { pings_left, .. } if silent(pings_left))
+    }
+}
+
+/// The member answered, by whatever way: its name stays its own.
+fn end_challenge(enquiries: &mut Vec<Enquiry>, node: &str) {
+    enquiries.retain(|enquiry| !enquiry.challenges(node));
 }
 
 #[derive(Debug)]
 enum Purpose {
     /// It is failed; is it back?
     Revival,
-    /// Another address claims its name. Silence gives the name away.
+    /// Another address claims its name. Silence gives the name away, if the member's probe fails, too.
     Challenge { pings_left: u32, claim: Box<OwnedAlive> },
 }
 
@@ -97,9 +118,15 @@ impl Membership {
         if self.probe.is_some() {
             return;
         }
-        let me = self.config.node.clone();
-        let wanted = |m: &Member| m.state.is_running() && m.name != me;
-        let (at, wrapped) = self.table.next_to_probe(&mut self.rng, wanted);
+        let challenged = self.challenged();
+        self.probed_out_of_turn = challenged.is_some();
+        let (at, wrapped) = if challenged.is_some() {
+            (challenged, false)
+        } else {
+            let me = &self.config.node;
+            let wanted = |m: &Member| m.state.is_running() && m.name != *me;
+            self.table.next_to_probe(&mut self.rng, wanted)
+        };
         if let Some(member) = at.map(|at| &self.table.members()[at]) {
             let (node, addr, incarnation) = (member.name.clone(), member.addr, member.incarnation);
             let suspect = (member.state == State::Suspect).then_some(incarnation);
@@ -181,6 +208,7 @@ impl Membership {
     pub(super) fn tcp_ping_answered(&mut self, seq: u32) {
         if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) {
             probe.tcp_answered = true;
+            end_challenge(&mut self.enquiries, &probe.node);
         }
     }
 
@@ -234,6 +262,7 @@ impl Membership {
         if let Some(probe) = self.probe.take_if(|probe| probe.seq == seq) {
             self.abandon_probe();
             self.awareness.apply(-1);
+            end_challenge(&mut self.enquiries, &probe.node);
             if from == probe.addr {
                 self.note_udp(&probe.node, false);
             }
@@ -288,7 +317,8 @@ impl Membership {
         }
     }
 
-    /// Another address claims the name of a running member: is the old one still there?
+    /// Another address claims the name of a running member: is the old one still there? Direct pings ask at once;
+    /// if the first has no answer the next probe is the member's, which relays or TCP alone may reach from here.
     pub(super) fn challenge(&mut self, now: Instant, alive: &Alive<'_>) {
         let Some(member) = self.table.get(alive.node) else { return };
         let (node, addr) = (member.name.clone(), member.addr);
@@ -323,15 +353,33 @@ impl Membership {
             let Enquiry { node, addr, purpose, .. } = self.enquiries.swap_remove(at);
             match purpose {
                 Purpose::Revival => {}
-                Purpose::Challenge { pings_left: 0, claim } => self.give_name_away(now, &node, addr, &claim),
+                Purpose::Challenge { pings_left: 0, claim } if !self.is_alive(&node) => {
+                    self.give_name_away(now, &node, addr, &claim);
+                }
                 Purpose::Challenge { pings_left, claim } => {
-                    self.enquire(now, node, addr, Purpose::Challenge { pings_left: pings_left - 1, claim });
+                    // After the last one they go on, at the same pace, until the probe has decided.
+                    let pings_left = pings_left.saturating_sub(1);
+                    self.enquire(now, node, addr, Purpose::Challenge { pings_left, claim });
                 }
             }
         }
     }
 
-    /// The old address was silent: the claim is taken as if the member had been failed before.
+    fn is_alive(&self, node: &str) -> bool {
+        self.table.get(node).is_some_and(|m| m.state == State::Alive)
+    }
+
+    /// The index of a member to probe out of turn, since its name is claimed and it did not answer at once. The others
+    /// keep every second probe at least, however many claims there are.
+    fn challenged(&self) -> Option<usize> {
+        if self.probed_out_of_turn {
+            return None;
+        }
+        let doubted = |m: &Member| self.enquiries.iter().any(|enquiry| enquiry.doubts(&m.name));
+        self.table.members().iter().position(|m| m.state == State::Alive && doubted(m))
+    }
+
+    /// The old address was silent to everybody: the claim is taken as if the member had been failed before.
     fn give_name_away(&mut self, now: Instant, node: &str, silent: SocketAddr, claim: &OwnedAlive) {
         let Some(member) = self.table.get_mut(node).filter(|m| m.addr == silent && m.state.is_running())
         else {

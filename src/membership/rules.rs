@@ -250,11 +250,12 @@ impl Membership {
         }
     }
 
-    /// Another address claims the name of a member that is not known to be gone. If it is our own, there is
-    /// nothing to do but to say so; else the old address is asked whether it is still there.
+    /// Another address claims the name of a member that is not known to be gone. If it is our own, or names are
+    /// to be kept for a time, there is nothing to do but to say so; else the old address is asked whether it is
+    /// still there.
     fn conflict(&mut self, now: Instant, alive: &Alive<'_>, addr: SocketAddr) {
         self.events.push_back(Event::Conflict { node: alive.node.into(), addr });
-        if *alive.node != *self.config.node {
+        if *alive.node != *self.config.node && self.config.timing.reclaim_after.is_zero() {
             self.challenge(now, alive);
         }
     }

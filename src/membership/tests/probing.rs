@@ -80,27 +80,105 @@ fn an_ack_of_another_ping_answers_no_probe() {
     assert!(net.nodes[0].probe.is_some());
 }
 
+/// A second node of the name "b" starts at another address and joins "a".
+fn add_a_second_b(net: &mut Net) {
+    net.add(Config { join: vec![Target::Addr(addr(1))], ..config("b", addr(9)) });
+}
+
+/// The address that "a" takes for that of "b".
+fn held_by(net: &Net) -> Option<SocketAddr> {
+    net.nodes[0].member("b").map(|m| m.addr)
+}
+
+impl Membership {
+    fn is_probing(&self, node: &str) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.is_of(node))
+    }
+}
+
+/// Runs until `done`, and says how long that took.
+fn until(net: &mut Net, limit: Duration, done: impl Fn(&Net) -> bool) -> Duration {
+    let start = net.now;
+    while !done(net) {
+        assert!(net.now < start + limit, "not within {limit:?}: {:?}", net.log);
+        net.run(SECOND / 10);
+    }
+    net.now.since(start)
+}
+
 #[test]
-fn a_name_is_not_given_away_before_three_pings_were_left_unanswered() {
+fn a_name_is_given_away_after_three_silent_pings_and_a_failed_probe() {
     let mut net = Net::new(&NAMES[..2]);
     net.run(5 * SECOND);
     net.stopped[1] = true;
-    let (now, timeout) = (net.now, net.nodes[0].config.timing.probe_timeout);
-    let incarnation = net.nodes[0].member("b").expect("known").incarnation + 1;
-    let claim = Alive {
-        node: "b",
-        addr: &[127, 0, 0, 9],
-        port: 7946,
-        incarnation,
-        meta: &[],
-        vsn: &[1, 5, 5, 2, 5, 5],
-    };
+    let timing = net.nodes[0].config.timing.clone();
+    add_a_second_b(&mut net);
+    let took = until(&mut net, 10 * SECOND, |net| held_by(net) == Some(addr(9)));
+    // One ping's time until the doubt, one interval until the next probe, one (with an ill score, two) for it, and
+    // one ping's time until the next look.
+    assert!(took >= 3 * timing.probe_timeout, "{took:?}");
+    assert!(took <= 2 * timing.probe_timeout + 3 * timing.probe_interval, "{took:?}");
+    assert!(net.saw(|i, event| i == 0 && matches!(event, Event::Suspected { node, .. } if **node == *"b")));
+}
+
+/// Goal: a node that really moved waits for no other member's turn.
+/// Method: forty members, of which only the one that hears of the claim does not reach the old address.
+#[test]
+fn who_does_not_answer_for_its_name_at_once_is_probed_next() {
+    let names: Vec<String> = (0..40).map(|i| format!("n{i:02}")).collect();
+    let mut net = Net::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    net.run(60 * SECOND);
+    net.cut_packets(0, 1);
+    net.no_streams.extend([(0, 1), (1, 0)]);
+    let (now, timing) = (net.now, net.nodes[0].config.timing.clone());
+    let incarnation = net.nodes[0].member("n01").expect("known").incarnation + 1;
+    let vsn = &[1, 5, 5, 2, 5, 5];
+    let claim = Alive { node: "n01", addr: &[127, 0, 0, 99], port: 7946, incarnation, meta: &[], vsn };
     net.nodes[0].handle_alive(now, &claim);
-    let held_by = |net: &Net| net.nodes[0].member("b").map(|m| m.addr);
-    net.run(2 * timeout + timeout / 2);
-    assert_eq!(held_by(&net), Some(addr(2)));
-    net.run(timeout);
-    assert_eq!(held_by(&net), Some(addr(9)));
+    net.nodes[0].finish_input(now);
+    let limit = timing.probe_timeout + timing.probe_interval;
+    until(&mut net, limit, |net| net.nodes[0].is_probing("n01"));
+    until(&mut net, limit, |net| net.nodes[0].enquiries.is_empty());
+    assert_eq!(net.nodes[0].member("n01").map(|m| (m.addr, m.state)), Some((addr(2), State::Alive)));
+}
+
+/// Goal: who is reached through a relay only, or by TCP only, keeps its name, and the asking ends.
+#[test]
+fn a_name_is_not_given_away_because_one_link_is_bad() {
+    for tcp in [false, true] {
+        let mut net = Net::new(&NAMES[..3]);
+        net.run(5 * SECOND);
+        net.cut_packets(0, 1);
+        if tcp {
+            net.stopped[2] = true;
+            net.run(20 * SECOND);
+        } else {
+            net.no_streams.extend([(0, 1), (1, 0)]);
+        }
+        add_a_second_b(&mut net);
+        let mut asked = false;
+        for _ in 0..300 {
+            net.run(SECOND / 10);
+            asked |= net.nodes[0].enquiries.iter().any(|enquiry| *enquiry.node == *"b");
+            assert_eq!((held_by(&net), net.state(0, "b")), (Some(addr(2)), Some(State::Alive)), "tcp {tcp}");
+        }
+        assert!(asked && !net.nodes[0].enquiries.iter().any(|enquiry| *enquiry.node == *"b"));
+    }
+}
+
+#[test]
+fn while_names_are_to_be_kept_for_a_time_no_claim_fails_anybody() {
+    let mut net = Net::new(&NAMES[..2]);
+    net.nodes[0].config.timing.reclaim_after = 30 * SECOND;
+    net.run(5 * SECOND);
+    net.stopped[1] = true;
+    add_a_second_b(&mut net);
+    net.run(2 * SECOND);
+    assert!(net.nodes[0].enquiries.is_empty());
+    assert_eq!((held_by(&net), net.failures()), (Some(addr(2)), 0));
+    // Suspected and failed in its own time, and free 30 s later.
+    let took = until(&mut net, 200 * SECOND, |net| held_by(net) == Some(addr(9)));
+    assert!(took >= 30 * SECOND, "{took:?}");
 }
 
 /// Goal: the join target of all others, restarted before they noticed, does not stay alone.
