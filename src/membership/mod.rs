@@ -37,9 +37,9 @@ use std::rc::Rc;
 use crate::limits;
 use crate::rng::{Rng, Seed};
 use crate::time::{Instant, earliest};
-use crate::wire::Message;
 use crate::wire::crypt::KeyRing;
 use crate::wire::packet::{self, Builder, Envelope};
+use crate::wire::{self, Message};
 use awareness::Awareness;
 use dissemination::Broadcasts;
 use member::Table;
@@ -375,10 +375,6 @@ impl Membership {
             if let Err(error) = result {
                 self.count_bad(error);
             }
-            // A bomb's worth of room is not kept.
-            if scratch.capacity() > 2 * limits::PACKET_OUT_MAX {
-                scratch = Vec::new();
-            }
             self.scratch = scratch;
         } else {
             self.counters.not_allowed += 1;
@@ -387,6 +383,16 @@ impl Membership {
     }
 
     fn handle_message(&mut self, now: Instant, from: SocketAddr, message: Message<'_>) {
+        // No node has a name that long, and what repeats it would fit no datagram. All other names are checked,
+        // or looked up, before anything is done with them.
+        let repeated = match &message {
+            Message::Suspect(claim) | Message::Dead(claim) => claim.from,
+            Message::IndirectPing(request) => request.node,
+            _ => "",
+        };
+        if repeated.len() > limits::NAME_MAX {
+            return self.count_bad(wire::Error::Malformed);
+        }
         match message {
             Message::Ping(ping) => self.handle_ping(now, from, &ping),
             Message::IndirectPing(request) => self.handle_indirect_ping(now, from, &request),
@@ -583,7 +589,7 @@ impl Membership {
         self.config.allow.is_empty() || self.config.allow.iter().any(|network| network.contains(ip))
     }
 
-    fn count_bad(&mut self, error: crate::wire::Error) {
+    fn count_bad(&mut self, error: wire::Error) {
         self.counters.bad[error.kind()] += 1;
     }
 }

@@ -176,6 +176,9 @@ impl Membership {
         for (node, ltime) in &state.status_ltimes {
             let left = state.left_members.contains(node);
             let ltime = if left { ltime.saturating_add(1) } else { *ltime };
+            // These count as intents, and the time of an intent is always witnessed (P 8.4): else each exchange
+            // would raise that of a left member beyond all clocks, and its return would be old news.
+            self.serf.witness(ltime);
             if *node != &*self.config.node {
                 self.note_intent(now, node, ltime, left);
             } else if left && ltime >= self.serf.own_join {

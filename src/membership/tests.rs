@@ -253,6 +253,7 @@ mod traces {
     }
 }
 
+mod input;
 mod joining;
 mod probing;
 

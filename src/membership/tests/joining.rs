@@ -85,3 +85,23 @@ fn a_lone_node_of_the_same_name_elsewhere_is_not_oneself() {
     net.run(90 * SECOND);
     assert!(all_see_all(&net), "{:?}", net.log);
 }
+
+/// Goal: a node that left comes back with an intent that is newer than all that is said of its leaving.
+#[test]
+fn the_time_of_one_that_left_stays_behind_the_clocks() {
+    let mut net = Net::new(&["a", "b", "c"]);
+    net.run(5 * SECOND);
+    net.nodes[2].leave(net.now);
+    net.settle();
+    net.run(10 * SECOND);
+    net.stopped[2] = true;
+    net.run(600 * SECOND);
+    let left = net.nodes[0].member("c").expect("kept").intent_ltime;
+    let config = Config { join: vec![Target::Addr(addr(1))], ..config("c", addr(3)) };
+    let meta = encode_tags([("cluster", "default")].into_iter());
+    net.nodes[2] = Membership::new(config, &meta, Seed::from_u64(5), net.now);
+    net.stopped[2] = false;
+    net.run(5 * SECOND);
+    assert!(net.nodes[2].me().intent_ltime > left);
+    assert_eq!(net.nodes[0].member("c").expect("back").intent_ltime, net.nodes[2].me().intent_ltime);
+}

@@ -1,0 +1,60 @@
+//! What comes in and is not fit to be passed on, or to be kept.
+
+use super::*;
+use crate::wire::{IndirectPing, Source};
+
+fn two() -> Net {
+    let mut net = Net::new(&["a", "b"]);
+    net.run(5 * SECOND);
+    net
+}
+
+fn encoded(message: &Message<'_>) -> Vec<u8> {
+    let mut packet = Vec::new();
+    message.encode(&mut packet);
+    packet
+}
+
+#[test]
+fn an_accusation_whose_sender_has_no_possible_name_is_malformed() {
+    let mut net = two();
+    let incarnation = net.nodes[0].member("b").expect("known").incarnation;
+    let from = "x".repeat(limits::NAME_MAX + 1);
+    let claim = Claim { node: "b", from: &from, incarnation };
+    for message in [Message::Suspect(claim), Message::Dead(claim)] {
+        let before = net.nodes[0].counters().bad[wire::Error::Malformed.kind()];
+        net.nodes[0].handle_packet(net.now, addr(3), &mut encoded(&message));
+        assert_eq!(net.nodes[0].counters().bad[wire::Error::Malformed.kind()], before + 1);
+        assert_eq!(net.state(0, "b"), Some(State::Alive));
+        assert!(!net.nodes[0].broadcasts.has("b"));
+    }
+}
+
+#[test]
+fn a_ping_for_somebody_else_repeats_no_name_that_nobody_can_have() {
+    let mut net = two();
+    let node = "x".repeat(30_000);
+    let source = Source { addr: &[127, 0, 0, 2], port: 7946, node: "b" };
+    let request =
+        IndirectPing { node: &node, seq: 9, target: &[127, 0, 0, 2], port: 7946, nack: true, source };
+    net.nodes[0].handle_packet(net.now, addr(2), &mut encoded(&Message::IndirectPing(request)));
+    assert_eq!(net.nodes[0].poll_transmit(net.now, &mut Vec::new()), None);
+    assert!(net.nodes[0].relays.is_empty());
+}
+
+#[test]
+fn the_room_for_inflated_packets_is_kept_from_one_to_the_next() {
+    let mut net = two();
+    let envelope = Envelope { compress_from: 0, ..Envelope::default() };
+    let (mut builder, mut packet) = (Builder::default(), Vec::new());
+    // A user message that is not Serf's.
+    builder.push(&[&[8, 9][..], &[b'a'; 1_200]].concat());
+    builder.finish(&envelope, [0; 12], false, &mut packet);
+    let mut places = Vec::new();
+    for _ in 0..3 {
+        net.nodes[0].handle_packet(net.now, addr(2), &mut packet.clone());
+        places.push((net.nodes[0].scratch.as_ptr(), net.nodes[0].scratch.capacity()));
+    }
+    assert!(places[0].1 >= 1_200);
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+}
