@@ -24,6 +24,8 @@ pub const MESSAGES_PER_PACKET_MAX: usize = 512;
 
 /// Streams (TCP exchanges) open at once, ours and others'.
 pub const STREAMS_MAX: usize = 32;
+/// Of these, kept free for our own joins, exchanges and TCP pings, whatever others open.
+pub const OWN_STREAMS: usize = 8;
 /// One stream, inflated. 1,000 members of 700 bytes fit.
 pub const STREAM_MAX: usize = 1 << 20;
 /// Received bytes held by all streams together.

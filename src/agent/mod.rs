@@ -268,6 +268,13 @@ impl Agent {
         self.finish(now);
         id
     }
+    /// A connection came in for which the driver has no room.
+    pub fn refuse_stream(&mut self, now: Instant, from: SocketAddr) {
+        self.begin(now);
+        self.membership.refuse_stream(from);
+        self.count_noise(now, from);
+        self.finish(now);
+    }
     pub fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamEvent<'_>) {
         self.begin(now);
         self.membership.handle_stream(now, id, event);

@@ -11,7 +11,7 @@ use mio::{Interest, Token};
 use super::slots::{Slot, token};
 use super::unsent::Unsent;
 use super::{Driver, net, small};
-use crate::limits::{STREAM_MAX, STREAMS_MAX};
+use crate::limits::{OWN_STREAMS, STREAM_MAX, STREAMS_MAX};
 use crate::membership::{StreamEvent, StreamId};
 use crate::time::Instant;
 
@@ -126,11 +126,12 @@ impl Driver {
     }
 
     fn accept_stream(&mut self, now: Instant, socket: TcpStream, from: SocketAddr) {
-        if self.stream_count() >= STREAMS_MAX {
-            return; // closed by dropping it
+        // The core keeps some free as well, but knows nothing of those that it has closed and that linger.
+        if self.stream_count() >= STREAMS_MAX - OWN_STREAMS {
+            self.agent.refuse_stream(now, from);
+        } else if let Some(id) = self.agent.accept_stream(now, from) {
+            self.put_stream(now, Stream::new(id, socket, State::Open));
         }
-        let Some(id) = self.agent.accept_stream(now, from) else { return self.drain(now) };
-        self.put_stream(now, Stream::new(id, socket, State::Open));
         self.drain(now);
     }
 
@@ -270,7 +271,17 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use mio::Poll;
+    use signal_hook_mio::v1_0::Signals;
+
+    use super::super::Sources;
+    use super::super::control::Control;
     use super::*;
+    use crate::agent::Agent;
+    use crate::config::Config;
+    use crate::rng::Seed;
 
     fn connected() -> (Stream, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -305,5 +316,39 @@ mod tests {
         let sent = (0..100).take_while(|_| stream.send(Instant::ZERO, &block).is_ok()).count();
         assert!((2..100).contains(&sent), "{sent}");
         assert!(stream.unsent.waiting() <= UNSENT_MAX);
+    }
+
+    /// A driver on loopback that hears no signals.
+    fn driver() -> Driver {
+        let text = r#"{ "node": "a", "insecure": true }"#;
+        let config = Config::parse(text, "a", Ok(()), &mut |_| Err("no file".into())).unwrap();
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let sockets = (0..100).find_map(|_| net::Sockets::bind(&[loopback]).ok()).expect("a port");
+        let path = std::env::temp_dir().join(format!("picored-streams-{}", std::process::id()));
+        let control = Control::bind(&path).unwrap();
+        let signals = Signals::new([0; 0]).unwrap();
+        let sources = Sources { poll: Poll::new().unwrap(), signals, sockets, control };
+        let seed = Seed { rng: 1, nonce: [1; 12] };
+        Driver::new(sources, Agent::new(config.agent, seed, Instant::ZERO), PathBuf::new())
+    }
+
+    #[test]
+    fn streams_that_linger_leave_our_own_share_free() {
+        let (mut driver, now) = (driver(), Instant::ZERO);
+        let to = driver.sockets.local;
+        let mut theirs = Vec::new();
+        for _ in 0..2 {
+            theirs.extend((0..STREAMS_MAX).map(|_| std::net::TcpStream::connect(to).unwrap()));
+            driver.accept_streams(now);
+            let ids = driver.slots.iter().filter_map(|(_, slot)| match slot {
+                Slot::Stream(stream) => Some(stream.id),
+                _ => None,
+            });
+            for id in ids.collect::<Vec<_>>() {
+                driver.agent.handle_stream(now, id, StreamEvent::Data(b"rubbish")); // the core closes it
+                driver.drain(now);
+            }
+            assert_eq!(driver.stream_count(), STREAMS_MAX - OWN_STREAMS);
+        }
     }
 }

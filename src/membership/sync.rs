@@ -12,8 +12,6 @@ use crate::time::Instant;
 use crate::wire::stream::{self, NodeState, PushPull, Reader, Received, StreamMessage, WireState};
 use crate::wire::{Ack, Alive, Claim, Message, Ping};
 
-/// Streams kept free for our own joins and exchanges, whatever others open.
-const OWN_STREAMS: usize = 8;
 /// Between two tries of one join target, at least and at most.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -135,11 +133,9 @@ impl Membership {
     /// A connection came in; `None`: refuse it.
     pub fn accept_stream(&mut self, now: Instant, from: SocketAddr) -> Option<StreamId> {
         self.begin_input(now);
-        let id = if !self.is_allowed(from.ip()) {
-            self.counters.not_allowed += 1;
-            None
-        } else if self.streams.accepted() >= limits::STREAMS_MAX - OWN_STREAMS {
-            self.counters.refused += 1;
+        let full = self.streams.accepted() >= limits::STREAMS_MAX - limits::OWN_STREAMS;
+        let id = if full || !self.is_allowed(from.ip()) {
+            self.refuse_stream(from);
             None
         } else {
             self.counters.streams_in += 1;
@@ -147,6 +143,14 @@ impl Membership {
         };
         self.finish_input(now);
         id
+    }
+
+    /// A connection came in for which there is no room: it is counted only.
+    pub fn refuse_stream(&mut self, from: SocketAddr) {
+        match self.is_allowed(from.ip()) {
+            true => self.counters.refused += 1,
+            false => self.counters.not_allowed += 1,
+        }
     }
 
     pub fn handle_stream(&mut self, now: Instant, id: StreamId, event: StreamEvent<'_>) {

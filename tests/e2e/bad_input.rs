@@ -1,8 +1,11 @@
 //! What strangers and broken peers send: the daemon goes on, its members stay, its memory stays, and it says what
 //! it got, by kind and not too often.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use picored::rng::Rng;
@@ -15,6 +18,8 @@ use crate::daemon::{Daemon, wait_for};
 
 const PACKETS: u32 = 100_000;
 const STREAMS: u32 = 1_000;
+/// Connections that a flood leaves open: below the usual limit of descriptors.
+const KEPT: usize = 500;
 const KEY: [u8; 16] = *b"0123456789abcdef";
 const KEY_BASE64: &str = "MDEyMzQ1Njc4OWFiY2RlZg==";
 
@@ -254,6 +259,37 @@ fn idle_and_half_said_streams_do_not_keep_others_out() {
     b.start();
     wait_for("the join to get through", Duration::from_secs(30), || a.member_state("b") == "alive");
     assert!(a.descriptors() < 100, "{} descriptors", a.descriptors());
+}
+
+/// Connections that picored has answered and closed linger until the other side has closed them, too.
+#[test]
+fn a_flood_of_connections_leaves_a_node_its_own() {
+    let mut b = Daemon::new("b", json!({}));
+    let mut a = Daemon::new("a", json!({ "join": [b.addr.to_string()] }));
+    a.start();
+    let (to, over) = (a.addr, Arc::new(AtomicBool::new(false)));
+    let flood = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            let mut kept = VecDeque::new();
+            while !over.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(2));
+                let Ok(mut stream) = TcpStream::connect(to) else { continue };
+                drop(stream.write_all(b"rubbish"));
+                kept.push_back(stream);
+                if kept.len() > KEPT {
+                    kept.pop_front();
+                }
+            }
+        }
+    });
+    let refused = || a.status()["counters"]["refused"].as_u64().unwrap_or(0);
+    wait_for("the flood to be refused and counted", Duration::from_secs(20), || refused() > 100);
+    b.start();
+    wait_for("the flooded one to join", Duration::from_secs(40), || a.member_state("b") == "alive");
+    over.store(true, Ordering::Relaxed);
+    flood.join().expect("it only connects");
+    assert!(a.is_running());
 }
 
 fn half_said(to: SocketAddr) -> Option<TcpStream> {
