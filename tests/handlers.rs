@@ -158,6 +158,23 @@ fn a_key_in_the_environment_works_like_a_key_file_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_key_that_cannot_be_written_ends_with_75() {
+    with_bind(|bind, shell| {
+        // A full place that needs no rights: files can be made, but nothing can be written to them.
+        let full = r#"trap "" XFSZ; ulimit -f 0; exec "$@""#;
+        let inner = bind.handler(shell, "192.0.2.1");
+        let mut handler = Command::new("/bin/sh");
+        handler.args(["-c", full, "sh"]).arg(inner.get_program()).args(inner.get_args()).env_clear();
+        handler.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        handler.env_remove("DNS_KEY_FILE").env("DNS_TSIG", format!("picored:{SECRET}")).current_dir("/");
+        let output = handler.output().expect("starts");
+        assert_eq!(code(&output), 75, "{}", text(&output));
+        assert!(text(&output).contains("cannot write the key"), "{}", text(&output));
+        assert!(bind.records("A").is_empty());
+    });
+}
+
+#[test]
 fn a_refusal_ends_with_1_and_says_what_was_refused() {
     with_bind(|bind, shell| {
         let expect = |handler: &mut Command, word: &str| {
