@@ -7,39 +7,35 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::exit::{CONFIGURATION, DONE};
 use crate::agent::AppConfig;
 use crate::check::CheckConfig;
 use crate::check::attempt::{Body, Target};
 use crate::config::{Config, Problem, units};
 use crate::delivery::{self, EventKind, Mode};
-use crate::driver::files;
+use crate::driver::files::{self, LoadError, LoadErrorKind};
 use crate::membership;
 use crate::safety::{AllDown, MinUp};
-
-/// All is well.
-const OK: u8 = 0;
-/// sysexits' `EX_CONFIG`.
-const CONFIG: u8 = 78;
 
 /// Parses, validates, looks at permissions and programs. With `show` a good file's effective values
 /// are printed as JSON that is itself a configuration, without keys and without the values of `env`.
 pub fn check_config(path: &Path, show: bool) -> (String, u8) {
     let (config, programs) = match files::load_parts(path) {
         Ok(loaded) => loaded,
-        Err(error) => return (error.to_string().replace(", not started", "") + "\n", CONFIG),
+        Err(error) => return (format!("{error}\n"), CONFIGURATION),
     };
     if !programs.is_empty() {
-        let plural = if programs.len() == 1 { "problem" } else { "problems" };
-        let mut out = format!("picored: {}: {} {plural}\n", path.display(), programs.len());
-        programs.iter().for_each(|(problem, _)| say(&mut out, format_args!("{problem}")));
+        let problems = programs.into_iter().map(|(problem, _)| problem).collect();
+        let error = LoadError { path: path.into(), kind: LoadErrorKind::Problems(problems) };
+        let mut out = format!("{error}\n");
         tell_notes(&mut out, &config.notes);
-        return (out, CONFIG);
+        return (out, CONFIGURATION);
     }
     if show {
         let text = serde_json::to_string_pretty(&effective(&config)).unwrap_or_default();
-        return (text + "\n", OK);
+        return (text + "\n", DONE);
     }
-    (summary(path, &config), OK)
+    (summary(path, &config), DONE)
 }
 
 fn say(out: &mut String, line: core::fmt::Arguments<'_>) {
@@ -267,9 +263,9 @@ mod tests {
     fn what_show_prints_is_the_same_configuration() {
         let file = File::new("show", ALL);
         let (shown, code) = check_config(&file.0, true);
-        assert_eq!(code, OK, "{shown}");
+        assert_eq!(code, DONE, "{shown}");
         let again = File::new("again", &shown);
-        assert_eq!(check_config(&again.0, true), (shown, OK));
+        assert_eq!(check_config(&again.0, true), (shown, DONE));
     }
 
     #[test]
@@ -277,7 +273,7 @@ mod tests {
         let text = r#"{ "keys": ["MDEyMzQ1Njc4OWFiY2RlZg=="], "node": "a",
             "handlers": { "h": { "run": ["/bin/true"], "mode": "event", "env": { "TOKEN": "hush" } } } }"#;
         let (shown, code) = check_config(&File::new("secret", text).0, true);
-        assert_eq!(code, OK);
+        assert_eq!(code, DONE);
         assert!(shown.contains("\"// keys\": \"1 (not shown)\"") && shown.contains("TOKEN"), "{shown}");
         assert!(!shown.contains("MDEy") && !shown.contains("hush"), "{shown}");
     }
@@ -286,7 +282,7 @@ mod tests {
     fn a_good_file_is_ok_and_says_what_has_no_effect() {
         let file = File::new("ok", r#"{ "insecure": true, "node": "a", "safety": { "quorum": "off" } }"#);
         let (said, code) = check_config(&file.0, false);
-        assert_eq!(code, OK);
+        assert_eq!(code, DONE);
         assert!(said.contains(": ok\n  node      a in cluster default\n"), "{said}");
         assert!(
             said.ends_with("to note:\n  1:46 safety.quorum: has no effect yet in this version\n"),
@@ -303,14 +299,14 @@ mod tests {
             "picored: {path}: 2 problems\n  1:15 insecure: must be true or false, not 1\n  \
              1:18 nod: unknown key; did you mean \"node\"?\n"
         );
-        assert_eq!((said, code), (want, CONFIG));
+        assert_eq!((said, code), (want, CONFIGURATION));
         let text = r#"{ "insecure": true, "node": "a", "handlers": { "h": { "run": ["/none"] } } }"#;
         let (said, code) = check_config(&File::new("none", text).0, false);
-        assert_eq!(code, CONFIG);
+        assert_eq!(code, CONFIGURATION);
         assert!(
             said.contains(": 1 problem\n") && said.contains("handlers.h.run[0]: /none: no such file"),
             "{said}"
         );
-        assert_eq!(check_config(Path::new("/nonexistent"), false).1, CONFIG);
+        assert_eq!(check_config(Path::new("/nonexistent"), false).1, CONFIGURATION);
     }
 }

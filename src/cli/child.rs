@@ -2,8 +2,9 @@
 //!
 //! Everything that other daemons do between fork and exec is done here, after an exec of picored itself, as
 //! s6's chain-loaders do: `picored __exec [--user NAME] -- PROGRAM [ARGUMENT…]` never returns if it works.
-//! `picored __resolve HOST` prints addresses. Neither is for people. Descriptors need no care: all of the
-//! daemon's are close-on-exec, so 0 to 2 are what is here.
+//! `picored __resolve HOST` prints addresses. Neither is for people. Descriptors need no care: all that the
+//! daemon opens are close-on-exec. What it was started with beyond 0 to 2 and without that mark (a shell's
+//! `3>file`), children have as well: no safe call closes a descriptor that we do not own.
 
 use core::fmt;
 use core::net::IpAddr;

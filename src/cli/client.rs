@@ -9,13 +9,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::{complain, exit, print, screen};
+use crate::config::schema::CONTROL_DEFAULT;
 use crate::control::text::printable;
 use crate::control::{Done, EventLine, Members, Request, Status};
 use crate::driver::control::connect;
 use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX};
 
-/// Where the daemon listens if the configuration does not say, or cannot be read.
-const SOCKET_DEFAULT: &str = "/run/picored.sock";
 /// For each line from the daemon: it never blocks, so it is gone or hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// `stop` and `leave` wait for the handler that runs; longer than any sane timeout of one.
@@ -33,7 +32,7 @@ pub fn socket_of(config: &Path) -> PathBuf {
         std::fs::File::open(config).ok()?.take(CONFIG_FILE_MAX as u64).read_to_string(&mut text).ok()?;
         serde_json::from_str::<Named>(&text).ok()?.control
     };
-    read().unwrap_or_else(|| SOCKET_DEFAULT.into()).into()
+    read().unwrap_or_else(|| CONTROL_DEFAULT.into()).into()
 }
 
 /// Asks, prints and says the exit code.
@@ -156,7 +155,7 @@ fn status(socket: &Path, request: &Request, verbose: bool, json: bool) -> u8 {
         Ok((line, status))
     };
     match ask() {
-        Ok((line, _)) if json => print_then(&format!("{line}\n"), code_of(&line)),
+        Ok((line, status)) if json => print_then(&format!("{line}\n"), status.code),
         Ok((_, status)) => print_then(&screen::status(&status, verbose, has_colour()), status.code),
         Err(Failure { text, .. }) if json => {
             complain(&text);
@@ -166,10 +165,6 @@ fn status(socket: &Path, request: &Request, verbose: bool, json: bool) -> u8 {
             print_then(&format!("PICORED UNKNOWN - {text}\n"), exit::STATUS_NO_DAEMON)
         }
     }
-}
-
-fn code_of(line: &str) -> u8 {
-    read::<Status>(line).map_or(exit::STATUS_NO_DAEMON, |status| status.code)
 }
 
 fn print_then(text: &str, code: u8) -> u8 {
@@ -274,8 +269,8 @@ mod tests {
         std::fs::write(&path, r#"{"control":"/tmp/x.sock","nonsense":[1]}"#).unwrap();
         assert_eq!(socket_of(&path), PathBuf::from("/tmp/x.sock"));
         std::fs::write(&path, "{").unwrap();
-        assert_eq!(socket_of(&path), PathBuf::from(SOCKET_DEFAULT));
+        assert_eq!(socket_of(&path), PathBuf::from(CONTROL_DEFAULT));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(socket_of(&path), PathBuf::from(SOCKET_DEFAULT));
+        assert_eq!(socket_of(&path), PathBuf::from(CONTROL_DEFAULT));
     }
 }

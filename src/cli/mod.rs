@@ -29,7 +29,9 @@ pub mod exit {
     pub const STATUS_NO_DAEMON: u8 = 3;
     pub const USAGE: u8 = 64;
     pub const NO_DAEMON: u8 = 69;
-    pub const SYSTEM: u8 = 71;
+    pub use crate::driver::{ALREADY_RUNNING, SYSTEM_ERROR as SYSTEM};
+    /// `EX_CONFIG`.
+    pub const CONFIGURATION: u8 = 78;
 }
 
 const CONFIG_DEFAULT: &str = "/etc/picored.json";

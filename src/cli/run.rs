@@ -12,18 +12,15 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::agent::Agent;
+use crate::cli::{complain, exit};
 use crate::config::Config;
 use crate::driver::control::connect;
 use crate::driver::files::{self, Lock};
-use crate::driver::{Driver, Ended, Sources, children, clock, log};
+use crate::driver::{Driver, Ended, Failure, Sources, children, clock, log};
 use crate::rng::Seed;
 
 /// The word for the detached daemon: `__daemon CONFIG`.
 pub const DAEMON: &str = "__daemon";
-
-const SYSTEM_ERROR: u8 = 71;
-const ALREADY_RUNNING: u8 = 75;
-const CONFIGURATION: u8 = 78;
 
 /// A daemon that does not answer for this long, this many times, hangs.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -41,8 +38,8 @@ pub fn run(config_path: &Path, cron: bool) -> u8 {
         Ok(config) => config,
         Err(failure) => {
             // Complete, and several lines if there are several problems.
-            let _ = writeln!(io::stderr(), "{failure}");
-            return CONFIGURATION;
+            let _ = writeln!(io::stderr(), "{}", failure.text(", not started"));
+            return exit::CONFIGURATION;
         }
     };
     match cron {
@@ -59,9 +56,9 @@ pub fn daemon(config_path: &Path) -> u8 {
     run(config_path, false)
 }
 
-fn complain(code: u8, text: &str) -> u8 {
-    // Not `eprintln`, which panics if nobody reads.
-    let _ = writeln!(io::stderr(), "picored: {text}");
+/// Says why, and gives the exit code.
+fn fail(code: u8, text: &str) -> u8 {
+    complain(text);
     code
 }
 
@@ -75,8 +72,8 @@ fn serve(config: Config) -> u8 {
     // Held until all is over.
     let lock = match files::lock_state(Path::new(&*config.state)) {
         Ok(Lock::Locked(lock)) => lock,
-        Ok(Lock::Held { pid }) => return complain(ALREADY_RUNNING, &held(&config, pid)),
-        Err(text) => return complain(SYSTEM_ERROR, &text),
+        Ok(Lock::Held { pid }) => return fail(exit::ALREADY_RUNNING, &held(&config, pid)),
+        Err(text) => return fail(exit::SYSTEM, &text),
     };
     for note in &config.notes {
         ::log::warn!("event=config path={} {}", note.path, note.text);
@@ -90,11 +87,11 @@ fn serve(config: Config) -> u8 {
             drop(clients);
             code
         }
-        Ok(None) => 0,
-        Err((code, text)) => {
+        Ok(None) => exit::DONE,
+        Err(Failure { code, text }) => {
             ::log::error!("event=not-started {text}");
             // Whoever started it looks here, not into the log.
-            if to_file { complain(code, &text) } else { code }
+            if to_file { fail(code, &text) } else { code }
         }
     }
 }
@@ -105,13 +102,12 @@ fn held(config: &Config, pid: Option<u32>) -> String {
 }
 
 /// Everything between the configuration and the loop. `None`: told to stop while it waited.
-fn open(mut config: Config) -> Result<Option<Driver>, (u8, String)> {
+fn open(mut config: Config) -> Result<Option<Driver>, Failure> {
     let opened = Sources::open(&config.bind, config.advertise, Path::new(&*config.control));
-    let Some((sources, advertise)) = opened.map_err(|failure| (failure.code, failure.text))? else {
-        return Ok(None);
-    };
+    let Some((sources, advertise)) = opened? else { return Ok(None) };
     config.agent.membership.advertise = advertise;
-    let seed = seed().map_err(|error| (SYSTEM_ERROR, format!("no random numbers: {error}")))?;
+    let seed = seed()
+        .map_err(|error| Failure { code: exit::SYSTEM, text: format!("no random numbers: {error}") })?;
     let now = clock::now();
     let mut agent = Agent::new(config.agent, seed, now);
     agent.handle_wall_clock(now, clock::unix_now());
@@ -121,7 +117,7 @@ fn open(mut config: Config) -> Result<Option<Driver>, (u8, String)> {
 fn finish(ended: io::Result<u8>) -> u8 {
     let code = ended.unwrap_or_else(|error| {
         ::log::error!("event=ended {error}");
-        SYSTEM_ERROR
+        exit::SYSTEM
     });
     ::log::logger().flush();
     code
@@ -139,15 +135,15 @@ fn run_for_cron(config_path: &Path, config: &Config) -> u8 {
     match files::lock_state(Path::new(&*config.state)) {
         Ok(Lock::Locked(lock)) => drop(lock), // the daemon takes it; of two started at once the second one ends
         Ok(Lock::Held { pid }) => match look_after(config, pid) {
-            Ok(()) => return 0,
-            Err(text) => drop(complain(0, &text)),
+            Ok(()) => return exit::DONE,
+            Err(text) => complain(&text),
         },
-        Err(text) => return complain(SYSTEM_ERROR, &text),
+        Err(text) => return fail(exit::SYSTEM, &text),
     }
     let started = std::path::absolute(config_path).and_then(|path| start_detached(path.as_os_str()));
     match started {
         Ok(child) => watch_start(child, Path::new(&*config.control)),
-        Err(error) => complain(SYSTEM_ERROR, &format!("cannot start in the background: {error}")),
+        Err(error) => fail(exit::SYSTEM, &format!("cannot start in the background: {error}")),
     }
 }
 
@@ -210,20 +206,20 @@ fn watch_start(mut child: Child, control: &Path) -> u8 {
     while start.elapsed() < START_MAX {
         match child.try_wait() {
             Ok(Some(status)) => {
-                let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(SYSTEM_ERROR);
+                let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::SYSTEM);
                 return pass_on(child, code);
             }
-            Ok(None) if connect(control).is_ok() => return 0,
+            Ok(None) if connect(control).is_ok() => return exit::DONE,
             _ => thread::sleep(START_POLL),
         }
     }
-    0
+    exit::DONE
 }
 
 fn pass_on(child: Child, code: u8) -> u8 {
     // Another cron job was faster: nothing is wrong.
-    if code == 0 || code == ALREADY_RUNNING {
-        return 0;
+    if code == exit::DONE || code == exit::ALREADY_RUNNING {
+        return exit::DONE;
     }
     let mut text = Vec::new();
     if let Some(stderr) = child.stderr {

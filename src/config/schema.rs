@@ -14,6 +14,9 @@ const DAY: u64 = 24 * HOUR;
 /// The state file is neither read nor written yet, but its lock is there.
 const STATE_TODAY: &str = "the lock beside it; the state itself is not kept over a restart";
 
+/// Where the daemon listens for the command line.
+pub const CONTROL_DEFAULT: &str = "/run/picored.sock";
+
 /// What Linux allows in a path, and in the path of a unix socket.
 const PATH_MAX: usize = 4_095;
 /// See [`PATH_MAX`].
@@ -60,7 +63,7 @@ pub const FILE: &[Key] = &[
     key("safety", Object, ""),
     key("forget_after", Duration(SECOND, 3_650 * DAY), "72h"),
     Key { today: STATE_TODAY, ..later("state", Path { max: PATH_MAX }, "/var/lib/picored/state.json") },
-    key("control", Path { max: SOCKET_PATH_MAX }, "/run/picored.sock"),
+    key("control", Path { max: SOCKET_PATH_MAX }, CONTROL_DEFAULT),
     key("log", Object, ""),
 ];
 

@@ -37,14 +37,14 @@ enum Socket {
 
 impl Attempt {
     /// Starts to connect. Errors are verdicts.
-    fn open(id: AttemptId, target: &Target) -> io::Result<Option<Self>> {
+    fn open(id: AttemptId, target: &Target) -> io::Result<Self> {
         let (socket, exchange) = match target {
             Target::Tcp(addr) => (Socket::tcp(*addr)?, None),
             Target::Unix(path) => (Socket::Unix(UnixStream::connect(Path::new(&**path))?), None),
             Target::Http(http) => (Socket::tcp(http.addr)?, Some(Self::exchange(http))),
-            Target::Exec(_) => return Ok(None),
+            Target::Exec(_) => return Err(io::ErrorKind::Unsupported.into()), // a child, no connection
         };
-        Ok(Some(Self { id, socket, connected: false, exchange, sent: 0 }))
+        Ok(Self { id, socket, connected: false, exchange, sent: 0 })
     }
 
     fn exchange(target: &HttpTarget) -> Box<Exchange> {
@@ -132,31 +132,10 @@ impl Socket {
     }
 
     fn connect_is_over(&self) -> io::Result<bool> {
-        let error = match self {
-            Self::Tcp(socket) => socket.take_error()?,
-            Self::Unix(socket) => socket.take_error()?,
-        };
-        if let Some(error) = error {
-            return Err(error);
+        match self {
+            Self::Tcp(socket) => net::connect_is_over(socket),
+            Self::Unix(socket) => net::connect_is_over(socket),
         }
-        let connected = match self {
-            Self::Tcp(socket) => socket.peer_addr().and_then(|peer| not_itself(socket, peer)),
-            Self::Unix(socket) => socket.peer_addr().map(drop),
-        };
-        match connected {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// A socket that connects to a local port where nobody listens can be given that very port and meets
-/// itself (TCP's simultaneous open): that is no server.
-fn not_itself(socket: &TcpStream, peer: SocketAddr) -> io::Result<()> {
-    match socket.local_addr()? == peer {
-        true => Err(io::ErrorKind::ConnectionRefused.into()),
-        false => Ok(()),
     }
 }
 
@@ -203,10 +182,9 @@ impl Driver {
             return Err(full());
         }
         let index = self.slots.vacant().ok_or_else(full)?;
-        if let Some(mut attempt) = Attempt::open(id, target)? {
-            attempt.socket.register(self.poll.registry(), token(index))?;
-            self.slots.put(index, Slot::Attempt(attempt));
-        }
+        let mut attempt = Attempt::open(id, target)?;
+        attempt.socket.register(self.poll.registry(), token(index))?;
+        self.slots.put(index, Slot::Attempt(attempt));
         Ok(())
     }
 
@@ -225,13 +203,14 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::attempt::ExecTarget;
     use mio::{Events, Poll};
     use std::time::{Duration, Instant};
 
     fn verdict(target: &Target) -> Outcome {
         let mut poll = Poll::new().unwrap();
         let mut attempt = match Attempt::open(1, target) {
-            Ok(attempt) => attempt.expect("no exec here"),
+            Ok(attempt) => attempt,
             Err(error) => return Outcome::Fail(net::error_text(&error).into()),
         };
         attempt.socket.register(poll.registry(), Token(9)).unwrap();
@@ -267,12 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_with_itself_is_no_server() {
-        let local = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
-        let listener = std::net::TcpListener::bind(local).unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let itself = ours.local_addr().unwrap();
-        assert_eq!(not_itself(&ours, itself).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        assert!(not_itself(&ours, listener.local_addr().unwrap()).is_ok());
+    fn what_is_no_connection_is_a_failure_and_not_lost() {
+        let exec = ExecTarget { argv: vec!["/bin/true".into()], warn_ok: false };
+        assert!(!verdict(&Target::Exec(exec.into())).passed());
     }
 }

@@ -34,17 +34,24 @@ pub enum LoadErrorKind {
     Problems(Vec<Problem>),
 }
 
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LoadError {
+    /// `follows`, such as ", not started", is put behind the number of problems.
+    pub fn text(&self, follows: &str) -> String {
         let path = self.path.display();
         match &self.kind {
-            LoadErrorKind::Unreadable(why) => write!(f, "picored: {path}: {why}"),
+            LoadErrorKind::Unreadable(why) => format!("picored: {path}: {why}"),
             LoadErrorKind::Problems(problems) => {
                 let plural = if problems.len() == 1 { "problem" } else { "problems" };
-                write!(f, "picored: {path}: {} {plural}, not started", problems.len())?;
-                problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
+                let heading = format!("picored: {path}: {} {plural}{follows}", problems.len());
+                problems.iter().fold(heading, |text, problem| format!("{text}\n{problem}"))
             }
         }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(""))
     }
 }
 
@@ -327,7 +334,7 @@ mod tests {
         let path = folder.file("c.json", "{\"insecure\": true,\n \"nodee\": 1,\n \"apps\": []}", 0o644);
         let said = load(&path).err().unwrap().to_string();
         let want = format!(
-            "picored: {}: 2 problems, not started\n  2:2 nodee: unknown key; did you mean \"node\"?\n  \
+            "picored: {}: 2 problems\n  2:2 nodee: unknown key; did you mean \"node\"?\n  \
              3:10 apps: must be an object, not a list",
             path.display()
         );

@@ -36,7 +36,7 @@ use children::Purpose;
 use control::{Client, Control};
 use net::Sockets;
 use slots::{CONTROL, LISTENER, SIGNALS, Slot, Slots, UDP};
-pub use sources::{Failure, Sources};
+pub use sources::{ALREADY_RUNNING, Failure, SYSTEM_ERROR, Sources};
 
 /// How often the core is told the date.
 const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(60);
@@ -122,9 +122,7 @@ impl Driver {
             }
             self.handle_readiness(now);
             self.handle_timeouts(now);
-            if self.slots.release_closed() {
-                self.packet.shrink_to(PACKET_OUT_MAX);
-            }
+            self.slots.release_closed();
         }
         Ok(self.exit.unwrap_or_default())
     }

@@ -3,11 +3,12 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use mio::net::{TcpListener, UdpSocket};
+use rustix::io::Errno;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getpeername, getsockname};
 
 use crate::membership::SendError;
 
@@ -114,7 +115,6 @@ pub fn normalise(addr: SocketAddr) -> SocketAddr {
 
 /// What the core should know of an error of `send_to`; `None`: nothing, the datagram is just lost.
 pub fn send_error(error: &io::Error) -> Option<SendError> {
-    use rustix::io::Errno;
     match Errno::from_io_error(error) {
         Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN) => Some(SendError::Unreachable),
         Some(Errno::PERM | Errno::ACCESS) => Some(SendError::NotPermitted),
@@ -123,6 +123,19 @@ pub fn send_error(error: &io::Error) -> Option<SendError> {
         // The answer (ICMP) to an earlier datagram: the other machine is there, its port is not.
         Some(Errno::CONNREFUSED) => None,
         _ => Some(SendError::Other),
+    }
+}
+
+/// Whether a connection that was begun is made. Errors: it failed, and why.
+pub fn connect_is_over(socket: impl AsFd) -> io::Result<bool> {
+    sockopt::socket_error(&socket)??;
+    match getpeername(&socket) {
+        // A socket that connects to a local port where nobody listens can be given that very port and meets
+        // itself (TCP's simultaneous open): that is no server.
+        Ok(Some(peer)) if peer == getsockname(&socket)? => Err(io::ErrorKind::ConnectionRefused.into()),
+        Ok(_) => Ok(true),
+        Err(Errno::NOTCONN) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -175,7 +188,6 @@ pub fn error_text(error: &io::Error) -> String {
 }
 
 fn other_text(error: &io::Error) -> String {
-    use rustix::io::Errno;
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE) => "too many open files".to_owned(),
         // `error.kind()` has a short text for the rest.
@@ -184,8 +196,28 @@ fn other_text(error: &io::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// What the kernel now and then makes of a connection to a port that nobody listens on.
+    pub fn connected_to_itself() -> std::net::TcpStream {
+        let fd = socket(addr("127.0.0.1:0"), SocketType::STREAM).unwrap();
+        let itself = SocketAddr::try_from(getsockname(&fd).unwrap()).unwrap();
+        rustix::io::ioctl_fionbio(&fd, false).unwrap();
+        rustix::net::connect(&fd, &itself).unwrap();
+        std::net::TcpStream::from(fd)
+    }
+
+    #[test]
+    fn a_connection_is_over_once_there_is_a_peer_other_than_itself() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(connect_is_over(&ours).unwrap());
+        let idle = socket(addr("127.0.0.1:0"), SocketType::STREAM).unwrap();
+        assert!(!connect_is_over(&idle).unwrap());
+        let error = connect_is_over(connected_to_itself()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().unwrap()

@@ -16,9 +16,9 @@ use super::slots::{CONTROL, LISTENER, SIGNALS, UDP};
 /// An address that is not there yet (a network that is still coming up) is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
 /// `EX_OSERR`: the system does not let us.
-const SYSTEM_ERROR: u8 = 71;
+pub const SYSTEM_ERROR: u8 = 71;
 /// `EX_TEMPFAIL`: one of us runs already.
-const ALREADY_RUNNING: u8 = 75;
+pub const ALREADY_RUNNING: u8 = 75;
 
 /// Sockets, signals, control socket, all registered.
 pub struct Sources {

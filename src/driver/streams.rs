@@ -71,17 +71,11 @@ impl Stream {
 
     /// True once the connection is made.
     fn connect_is_over(&mut self) -> io::Result<bool> {
-        if let Some(error) = self.socket.take_error()? {
-            return Err(error);
+        let over = net::connect_is_over(&self.socket)?;
+        if over {
+            self.state = State::Open;
         }
-        match self.socket.peer_addr() {
-            Ok(_) => {
-                self.state = State::Open;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(over)
     }
 
     /// Writes what is possible now; after the last byte of a closed one, closes our direction.
@@ -289,6 +283,13 @@ mod tests {
         let (ours, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
         (Stream::new(1, TcpStream::from_std(ours), State::Open), theirs)
+    }
+
+    #[test]
+    fn a_connection_with_itself_is_no_peer() {
+        let socket = net::tests::connected_to_itself();
+        let mut stream = Stream::new(1, TcpStream::from_std(socket), State::Connecting);
+        assert_eq!(stream.connect_is_over().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

@@ -72,9 +72,10 @@ fn a_starter_configuration_passes_and_a_broken_one_is_explained() {
     assert_eq!(code, Some(78));
     let all = said + &err;
     assert!(all.contains("jion") && all.contains("did you mean \"join\"?"), "{all}");
+    assert!(!all.contains("not started"), "nobody asked for it: {all}");
     let (code, _, err) = run(&["-c", path, "run"]);
     assert_eq!(code, Some(78));
-    assert!(err.contains("did you mean \"join\"?"), "{err}");
+    assert!(err.contains(": 1 problem, not started\n") && err.contains("did you mean \"join\"?"), "{err}");
 }
 
 #[test]
