@@ -23,6 +23,7 @@ fn the_configuration_shown_is_one() {
     let config = Config::parse(&text, "fra1", Ok(()), &mut secrets);
     let config = config.unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(config.agent.handlers.len(), 2);
+    assert!(config.log.file.is_some(), "cron starts it, so without a file the log would be nowhere");
     assert!(config.notes.is_empty(), "{:#?}", config.notes);
 }
 

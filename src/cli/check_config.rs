@@ -20,10 +20,11 @@ use crate::safety::{AllDown, MinUp};
 /// Parses, validates, looks at permissions and programs. With `show` a good file's effective values
 /// are printed as JSON that is itself a configuration, without keys and without the values of `env`.
 pub fn check_config(path: &Path, show: bool) -> (String, u8) {
-    let (config, programs) = match files::load_parts(path) {
+    let (mut config, programs) = match files::load_parts(path) {
         Ok(loaded) => loaded,
         Err(error) => return (format!("{error}\n"), CONFIGURATION),
     };
+    config.notes.extend(logs_nowhere(&config));
     if !programs.is_empty() {
         let problems = programs.into_iter().map(|(problem, _)| problem).collect();
         let error = LoadError { path: path.into(), kind: LoadErrorKind::Problems(problems) };
@@ -36,6 +37,14 @@ pub fn check_config(path: &Path, show: bool) -> (String, u8) {
         return (text + "\n", DONE);
     }
     (summary(path, &config), DONE)
+}
+
+/// Not a note of the file itself: a daemon in the foreground has somebody who reads its standard error.
+fn logs_nowhere(config: &Config) -> Option<Problem> {
+    let text = "not set: the log goes to standard error, which nobody reads once `run --cron` has started \
+                the daemon; for cron, set it to \"/var/log/picored.log\"";
+    let note = Problem { line: 0, column: 0, path: "log.file".into(), text: text.into() };
+    config.log.file.is_none().then_some(note)
 }
 
 fn say(out: &mut String, line: core::fmt::Arguments<'_>) {
@@ -110,6 +119,7 @@ fn effective(config: &Config) -> Value {
         "handlers": agent.handlers.iter().map(|h| (h.name.to_string(), show_handler(h))).collect::<Map<_, _>>(),
         "safety": { "settle": show(agent.safety.settle) },
         "forget_after": show(member.forget_after),
+        "state": config.state,
         "control": config.control,
         "log": { "level": config.log.level.as_str().to_ascii_lowercase(), "max_size": units::show_size(config.log.max_size) },
     });
@@ -224,6 +234,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::config::schema::{APP, CHECK, FILE, HANDLER, LOG, SAFETY};
+    use crate::config::section::Key;
 
     /// A file of the test's own, gone at its end.
     struct File(PathBuf);
@@ -245,19 +257,57 @@ mod tests {
         }
     }
 
-    const ALL: &str = r#"{ "node": "fra1", "insecure": true, "bind": "0.0.0.0:7000", "join": ["192.0.2.7", "par1"],
-        "profile": "lan", "probe_interval": "2s", "label": "l", "peers": "memberlist", "tags": {"dc": "fra"},
-        "allow": ["192.0.2.0/24"], "publish": ["203.0.113.1"], "members": ["fra1"],
+    /// Every key that has an effect, with another value than its default.
+    const ALL: &str = r#"{ "node": "fra1", "cluster": "c", "insecure": true, "bind": "0.0.0.0:7000",
+        "advertise": "192.0.2.1:7000", "join": ["192.0.2.7", "par1"], "profile": "lan", "probe_interval": "2s",
+        "probe_timeout": "700ms", "gossip_interval": "300ms", "gossip_nodes": 5, "suspicion_mult": 6,
+        "indirect_checks": 2, "push_pull_interval": "40s", "reclaim_after": "9s", "label": "l",
+        "peers": "memberlist", "tags": {"dc": "fra"}, "allow": ["192.0.2.0/24"], "publish": ["203.0.113.1"],
+        "members": ["fra1"], "forget_after": "5h", "state": "/s/state.json", "control": "/c.sock",
         "apps": {
-          "db": { "checks": [], "all_down": ["203.0.113.9"], "min_up": "50%" },
-          "web": { "checks": [
-            { "http": "http://[::1]:81/x?y", "status": [204], "body_equals": "" },
-            { "tcp": "localhost:1", "interval": "1s", "rise": 1 }, { "unix": "/s" },
+          "db": { "checks": [], "all_down": ["203.0.113.9"], "min_up": "50%", "grace": "1s", "hold_up": "2s" },
+          "web": { "interval": "9s", "timeout": "4s", "rise": 3, "fall": 4, "checks": [
+            { "http": "http://[::1]:81/x?y", "host": "h", "status": [204], "body_equals": "" },
+            { "http": "http://[::1]:82/", "body_contains": "b" }, { "http": "http://[::1]/", "body_equals": "e" },
+            { "tcp": "localhost:1", "interval": "1s", "timeout": "500ms", "rise": 1, "fall": 2 }, { "unix": "/s" },
             { "exec": ["/bin/true", "a b"], "warn_ok": true } ], "publish": ["2001:db8::1"] } },
         "handlers": {
-          "dns": { "run": ["/bin/true"], "resync": "1h", "user": "nobody", "apps": ["web"] },
+          "dns": { "run": ["/bin/true"], "resync": "1h", "user": "nobody", "apps": ["web"], "timeout": "8s",
+            "debounce": "1s", "min_interval": "2s" },
           "mail": { "run": ["/bin/true"], "mode": "event", "where": "self", "events": ["app-up"] } },
-        "safety": { "settle": "3s" }, "log": { "level": "debug", "file": "/l" } }"#;
+        "safety": { "settle": "3s" }, "log": { "level": "debug", "file": "/l", "max_size": "2MiB" } }"#;
+
+    /// All objects of each kind in a configuration, with the table of their keys and what is never shown.
+    fn objects(root: &Value) -> [(&[Key], &[&str], Vec<&Value>); 6] {
+        let all = |key: &str| root[key].as_object().into_iter().flat_map(Map::values).collect::<Vec<_>>();
+        let checks = all("apps").into_iter().filter_map(|app| app["checks"].as_array()).flatten().collect();
+        [
+            (FILE, &["keys", "keys_file"], vec![root]),
+            (APP, &["interval", "timeout", "rise", "fall"], all("apps")), // shown with each check
+            (CHECK, &[], checks),
+            (HANDLER, &["env", "env_file"], all("handlers")),
+            (SAFETY, &[], vec![&root["safety"]]),
+            (LOG, &[], vec![&root["log"]]),
+        ]
+    }
+
+    #[test]
+    fn show_leaves_out_nothing_that_has_an_effect() {
+        let (shown, code) = check_config(&File::new("whole", ALL).0, true);
+        assert_eq!(code, DONE, "{shown}");
+        for text in [ALL, &shown] {
+            let root: Value = serde_json::from_str(text).unwrap();
+            for (table, hidden, objects) in objects(&root) {
+                let has_effect = |key: &&Key| key.effect || !key.today.is_empty();
+                for key in table.iter().filter(has_effect).filter(|key| !hidden.contains(&key.name)) {
+                    let number = serde_json::from_str(key.default).unwrap_or_default();
+                    let default = [json!(key.default), number, json!([]), json!({})];
+                    let mut values = objects.iter().filter_map(|object| object.get(key.name));
+                    assert!(values.any(|value| !default.contains(value)), "{} is not in {text}", key.name);
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_show_prints_is_the_same_configuration() {
@@ -280,7 +330,9 @@ mod tests {
 
     #[test]
     fn a_good_file_is_ok_and_says_what_has_no_effect() {
-        let file = File::new("ok", r#"{ "insecure": true, "node": "a", "safety": { "quorum": "off" } }"#);
+        let text =
+            r#"{ "insecure": true, "node": "a", "safety": { "quorum": "off" }, "log": { "file": "/l" } }"#;
+        let file = File::new("ok", text);
         let (said, code) = check_config(&file.0, false);
         assert_eq!(code, DONE);
         assert!(said.contains(": ok\n  node      a in cluster default\n"), "{said}");
@@ -288,6 +340,16 @@ mod tests {
             said.ends_with("to note:\n  1:46 safety.quorum: has no effect yet in this version\n"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_log_that_nobody_would_read_is_noted() {
+        let said = |name, text| check_config(&File::new(name, text).0, false);
+        let (without, code) = said("nowhere", r#"{ "insecure": true, "node": "a" }"#);
+        assert_eq!(code, DONE);
+        assert!(without.contains("to note:\n  log.file: not set") && without.contains("--cron"), "{without}");
+        let (with, _) = said("somewhere", r#"{ "insecure": true, "node": "a", "log": { "file": "/l" } }"#);
+        assert!(!with.contains("log.file"), "{with}");
     }
 
     #[test]

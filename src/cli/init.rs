@@ -63,8 +63,8 @@ const TEMPLATE: &str = r#"{
     }
   },
 
-  "// log": "Without a file: stderr.",
-  "log": { "level": "info", "//file": "/var/log/picored.log", "max_size": "1MiB" }
+  "// log": "Without a file: stderr, which nobody reads of a daemon that cron started. One old file is kept.",
+  "log": { "file": "/var/log/picored.log", "level": "info", "max_size": "1MiB" }
 }
 "#;
 
@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(config.agent.membership.node.as_ref(), "host1");
         assert_eq!((config.agent.apps.len(), config.agent.handlers.len()), (1, 1));
         assert_eq!(config.notes, []);
+        assert_eq!(config.log.file.as_deref(), Some("/var/log/picored.log"));
         let config = parse(&init(Some("fra1"), &["198.51.100.7".into(), "par1.example.net".into()]));
         assert_eq!(config.agent.membership.node.as_ref(), "fra1");
         assert_eq!(config.agent.membership.join.len(), 2);
