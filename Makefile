@@ -13,9 +13,13 @@ demo: ## three servers, failures and the DNS records that follow; EMBEDDED=1: wi
 	cargo build --release --locked
 	@scripts/demo
 
-test: ## all tests: unit, golden vectors, simulation, end to end, handlers
+test: ## all tests: unit, golden vectors, simulation, end to end, handlers, real peers
 	@scripts/setup test
 	@scripts/test
+
+interop: ## picored among real Serf agents and memberlist programs; prints the matrix
+	@scripts/setup test
+	@scripts/interop
 
 check: ## before every commit: formatting, lints, the house rules
 	@scripts/setup check
@@ -32,4 +36,4 @@ install: ## DESTDIR= PREFIX=/usr/local; program, handlers, cron line, example co
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all demo test check sim install help
+.PHONY: all demo test interop check sim install help

@@ -1,0 +1,24 @@
+//! The interop matrix: picored among real Serf agents and memberlist programs, every cell with real processes in a
+//! network of its own, most of them in plain text and encrypted.
+//!
+//! `make interop` runs it and prints the results as a table. Without `serf`, `go` with memberlist's library, `ip`,
+//! `nft` or the right to make network namespaces it fails in CI and says loudly elsewhere that it was skipped.
+
+#[allow(dead_code)]
+#[path = "../e2e/daemon.rs"]
+mod daemon;
+
+#[allow(dead_code)]
+mod bare;
+#[allow(dead_code)]
+mod cell;
+#[allow(dead_code)]
+mod net;
+#[allow(dead_code)]
+mod peer;
+#[allow(dead_code)]
+mod picored;
+#[allow(dead_code)]
+mod serf;
+
+mod joins;

@@ -1,0 +1,222 @@
+//! A network of a cell's own: a namespace per node, joined by one that routes, and ways to disturb it.
+//!
+//! The nodes' packets are forwarded, so what is dropped on the way is dropped silently, and it is known who sent it;
+//! the router itself, where the test is, reaches everybody at any time. Nothing outlives the test process: a namespace
+//! is there while a process is in it or a descriptor of it is open.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The router's address on every link.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
+
+pub struct Net {
+    home: File,
+    router: File,
+    nodes: RefCell<Vec<File>>,
+}
+
+impl Net {
+    /// A network of nodes 1 to `count`. The calling thread and what it starts are at the router from now on.
+    pub fn new(count: u8) -> Self {
+        let home = File::open("/proc/thread-self/ns/net").expect("Linux has namespaces");
+        let holder = Holder::new();
+        let net = Self { home, router: holder.namespace(), nodes: RefCell::default() };
+        enter(&net.router);
+        // IPv6 may be missing; the cells that want it find out.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("namespaces have settings of their own");
+        drop(fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1"));
+        pipe("nft", &["-f", "-"], RULES);
+        pipe("ip", &["-batch", "-"], "link set lo up\n");
+        for _ in 0..count {
+            net.add_node();
+        }
+        net
+    }
+
+    /// One node more, or another address for one that is to move; returns its number.
+    pub fn add_node(&self) -> u8 {
+        let n = u8::try_from(self.nodes.borrow().len() + 1).expect("few nodes");
+        let holder = Holder::new();
+        let (v4, v6) = (addr(n), addr6(n));
+        let router6 = addr6(u8::MAX);
+        let outer = format!(
+            "link add n{n} type veth peer name eth0 netns {}\nlink set n{n} up\n\
+             addr add {ROUTER} peer {v4} dev n{n}\naddr add {router6} peer {v6} dev n{n} nodad\n",
+            holder.child.id(),
+        );
+        pipe("ip", &["-batch", "-"], &outer);
+        self.nodes.borrow_mut().push(holder.namespace());
+        let inner = format!(
+            "link set lo up\nlink set eth0 up\n\
+             addr add {v4} peer {ROUTER} dev eth0\nroute add default via {ROUTER}\n\
+             addr add {v6} peer {router6} dev eth0 nodad\nroute add ::/0 via {router6} dev eth0 onlink\n"
+        );
+        self.within(n, || pipe("ip", &["-batch", "-"], &inner));
+        n
+    }
+
+    /// Does it at node `n`: what is started there lives there.
+    pub fn within<T>(&self, n: u8, work: impl FnOnce() -> T) -> T {
+        enter(&self.nodes.borrow()[usize::from(n) - 1]);
+        let done = work();
+        enter(&self.router);
+        done
+    }
+
+    /// No UDP between two nodes, either way.
+    pub fn drop_udp(&self, a: u8, b: u8) {
+        self.drop_udp_one_way(a, b);
+        self.drop_udp_one_way(b, a);
+    }
+
+    pub fn drop_udp_one_way(&self, from: u8, to: u8) {
+        rule(&format!("cuts iifname n{from} oifname n{to} meta l4proto udp drop"));
+    }
+
+    /// Nothing at all between two nodes.
+    pub fn drop_all(&self, a: u8, b: u8) {
+        rule(&format!("cuts iifname n{a} oifname n{b} drop"));
+        rule(&format!("cuts iifname n{b} oifname n{a} drop"));
+    }
+
+    /// The cable of node `n` is pulled: nothing between it and the other nodes.
+    pub fn cut(&self, n: u8) {
+        rule(&format!("cuts iifname n{n} drop"));
+        rule(&format!("cuts oifname n{n} drop"));
+    }
+
+    /// Undoes all of the above.
+    pub fn heal(&self) {
+        pipe("nft", &["-f", "-"], "flush chain inet interop cuts\n");
+    }
+
+    /// From now on so many of a hundred packets between nodes are lost, TCP's too; 0 ends it.
+    pub fn lose(&self, percent: u32) {
+        pipe("nft", &["-f", "-"], "flush chain inet interop loss\n");
+        if percent > 0 {
+            rule(&format!("loss numgen random mod 100 < {percent} drop"));
+        }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        enter(&self.home);
+    }
+}
+
+/// Node `n`'s address; see [`addr6`] for the other.
+pub fn addr(n: u8) -> IpAddr {
+    Ipv4Addr::new(10, 77, 0, n).into()
+}
+
+/// Node `n`'s IPv6 address; 255 is the router.
+pub fn addr6(n: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, n.into()).into()
+}
+
+const RULES: &str = "
+table inet interop {
+    chain cuts { }
+    chain loss { }
+    chain forward {
+        type filter hook forward priority 0; policy accept
+        jump cuts
+        jump loss
+    }
+}
+";
+
+fn rule(text: &str) {
+    pipe("nft", &["-f", "-"], &format!("add rule inet interop {text}\n"));
+}
+
+/// Runs a program on a text; it must succeed.
+fn pipe(program: &str, args: &[&str], input: &str) {
+    let started = Command::new(program).args(args).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = started.unwrap_or_else(|e| panic!("{program}: {e}"));
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("our child");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {said}; told:\n{input}");
+}
+
+/// Moves this thread, and only this one.
+fn enter(namespace: &File) {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may");
+}
+
+/// A process in a new network namespace; the namespace goes with it unless somebody else uses it by then.
+struct Holder {
+    child: Child,
+}
+
+impl Holder {
+    fn new() -> Self {
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare is essential");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("a pipe");
+        BufReader::new(out).read_line(&mut line).expect("a pipe");
+        assert_eq!(line, "\n", "no new network namespace; see the error above");
+        Self { child }
+    }
+
+    fn namespace(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.child.id())).expect("it runs")
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The disturbances disturb, and healing heals: else many a cell would show nothing.
+#[test]
+fn what_is_cut_or_lost_does_not_arrive() {
+    if !crate::cell::available() {
+        return;
+    }
+    let net = Net::new(2);
+    let socket = |n: u8| net.within(n, || UdpSocket::bind((addr(n), 7946)).expect("its address"));
+    let (one, two) = (socket(1), socket(2));
+    let arrived = |from: &UdpSocket, to: &UdpSocket, count: u32| {
+        let whom = to.local_addr().expect("bound");
+        (0..count).for_each(|_| assert_eq!(from.send_to(b"x", whom).ok(), Some(1), "sending never fails"));
+        to.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+        (0..count).take_while(|_| to.recv_from(&mut [0; 9]).is_ok()).count()
+    };
+    // ARP queues only a few packets.
+    assert_eq!((arrived(&one, &two, 1), arrived(&two, &one, 1)), (1, 1));
+    net.drop_udp_one_way(1, 2);
+    assert_eq!((arrived(&one, &two, 1), arrived(&two, &one, 1)), (0, 1));
+    net.heal();
+    assert_eq!(arrived(&one, &two, 1), 1);
+    let listener = net.within(2, || TcpListener::bind((addr(2), 7946)).expect("its address"));
+    let limit = Duration::from_millis(500);
+    let reach =
+        || net.within(1, || TcpStream::connect_timeout(&listener.local_addr().expect("bound"), limit));
+    net.drop_udp(1, 2);
+    assert!(reach().is_ok(), "TCP goes on");
+    net.cut(2);
+    assert!(reach().is_err(), "the cable is pulled");
+    net.heal();
+    net.lose(30);
+    let came = arrived(&one, &two, 200);
+    assert!((90..190).contains(&came), "{came} of 200 packets under 30 % loss");
+}
