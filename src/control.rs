@@ -29,6 +29,8 @@ pub enum Request {
     },
     Leave,
     Stop,
+    /// Read the configuration anew.
+    Reload,
     Ping,
 }
 
@@ -83,7 +85,8 @@ fn is_false(b: &bool) -> bool {
 
 impl Request {
     /// The words that [`Request::parse`] knows as `cmd`.
-    pub const COMMANDS: [&'static str; 7] = ["status", "members", "events", "app", "leave", "stop", "ping"];
+    pub const COMMANDS: [&'static str; 8] =
+        ["status", "members", "events", "app", "leave", "stop", "reload", "ping"];
 
     /// Reads a line. The error says what to do, for the client.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
@@ -96,6 +99,7 @@ impl Request {
             "app" => Self::app(line)?,
             "leave" => Self::Leave,
             "stop" => Self::Stop,
+            "reload" => Self::Reload,
             "ping" => Self::Ping,
             "" => return Err(format!("\"cmd\" is missing; known commands: {}", Self::COMMANDS.join(", "))),
             other => {
@@ -138,6 +142,7 @@ impl Request {
             }
             Self::Leave => "leave",
             Self::Stop => "stop",
+            Self::Reload => "reload",
             Self::Ping => "ping",
         }
         .into();
@@ -171,6 +176,36 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     pub message: String,
+}
+
+/// The configuration was read anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// Keys of the file whose new values are in effect.
+    pub changed: Vec<String>,
+    /// Keys of the file whose new values take effect at a restart.
+    pub at_restart: Vec<String>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+}
+
+impl Reloaded {
+    /// What it comes to.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        if !self.changed.is_empty() {
+            said.push(format!("now in effect: {}", self.changed.join(", ")));
+        }
+        if !self.at_restart.is_empty() {
+            said.push(format!("takes effect at a restart: {}", self.at_restart.join(", ")));
+        }
+        if said.is_empty() {
+            said.push("nothing changed".into());
+        }
+        said.extend(self.notes.iter().cloned());
+        said
+    }
 }
 
 /// First line of the reply to `events`; that many event lines follow ([`EventLine`]), and more when following.
@@ -394,6 +429,7 @@ mod tests {
             Request::App { app: "web".into(), to: ForceTo::Auto, for_secs: None },
             Request::Leave,
             Request::Stop,
+            Request::Reload,
             Request::Ping,
         ];
         for request in requests {

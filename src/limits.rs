@@ -35,6 +35,19 @@ pub const STREAMS_TOTAL_MAX: usize = 4 << 20;
 pub const BROADCASTS_MAX: usize = MEMBERS_MAX + 256;
 /// Serf intents remembered, so that each is passed on once.
 pub const INTENTS_MAX: usize = 256;
+/// Serf's user events and queries remembered, so that each is passed on, and answered, once.
+pub const SERF_SEEN_MAX: usize = 512;
+/// Of these, waiting to be passed on.
+pub const SERF_PASSED_ON_MAX: usize = 64;
+/// A user event that we pass on, in bytes (Serf's `UserEventSizeLimit`).
+pub const USER_EVENT_MAX: usize = 512;
+/// A query that we pass on and answer, and an answer to one, in bytes (Serf's `QuerySizeLimit` and
+/// `QueryResponseSizeLimit`).
+pub const QUERY_MAX: usize = 1_024;
+/// Queries about keys that wait until the key file is written.
+pub const KEY_QUERIES_MAX: usize = 16;
+/// Keys in a ring. Each packet that none fits is tried with all of them.
+pub const KEYS_MAX: usize = 16;
 /// Indirect pings that we relay for others at once (56 bytes each).
 pub const RELAYS_MAX: usize = 32;
 /// Small replies (acks, nacks, pings) waiting to be written.

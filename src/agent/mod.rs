@@ -6,6 +6,7 @@ pub mod events;
 mod lateness;
 mod news;
 mod noise;
+pub mod reload;
 mod requests;
 mod status;
 mod tags;
@@ -22,9 +23,10 @@ use std::collections::VecDeque;
 use crate::check::attempt::{Exit, Outcome, Target};
 use crate::check::{App, AppState};
 use crate::delivery::{AppSituation, Delivery, Run, RunId, Signal, World};
-use crate::membership::{Member, Membership, ResolveId, SendError, StreamEvent, StreamId};
+use crate::membership::{Member, Membership, QueryId, ResolveId, SendError, StreamEvent, StreamId};
 use crate::rng::{Rng, Seed};
 use crate::time::{Instant, earliest};
+use crate::wire::crypt::KeyRing;
 use crate::{check, delivery, membership, safety};
 use attempts::Attempts;
 use end::Ending;
@@ -46,6 +48,8 @@ pub struct Config {
     pub tags: Vec<(Box<str>, Box<str>)>,
     /// Keys of the file that have no effect yet, shown by `status -v`.
     pub no_effect: Vec<Box<str>>,
+    /// Where the gossip keys are kept; `None`: in the configuration itself, or there are none.
+    pub keys_file: Option<Box<str>>,
 }
 
 /// One app of the file.
@@ -98,6 +102,16 @@ pub enum Action {
         level: log::Level,
         line: String,
     },
+    /// Write the gossip keys to their file; answer with `handle_keys_written`.
+    WriteKeys {
+        id: QueryId,
+        path: Box<str>,
+        keys: KeyRing,
+    },
+    /// Open the log anew and read the configuration; answer with `handle_reload`, for this client.
+    Reload {
+        client: ClientId,
+    },
     /// The process ends, with this exit code.
     Exit {
         code: u8,
@@ -114,6 +128,7 @@ pub struct Agent {
     apps: Vec<OwnApp>,
     delivery: Delivery,
     attempts: Attempts,
+    key_source: reload::KeySource,
 
     /// What the gates make of each app, in the order of `apps`; of the last look.
     situations: Vec<AppSituation>,
@@ -209,6 +224,7 @@ impl Agent {
             no_effect: config.no_effect,
             settle: config.safety.settle,
         };
+        let key_source = reload::KeySource::new(config.keys_file, &config.membership.keys);
         let (handlers, keys) = (config.handlers.len(), config.membership.keys.keys.len());
         let delivery = Delivery::new(config.handlers, rng.next_u64(), now);
         let meta = tags::own_meta(&identity, &apps, &delivery, false).unwrap_or_default();
@@ -219,6 +235,7 @@ impl Agent {
             apps,
             delivery,
             attempts: Attempts::default(),
+            key_source,
             situations: Vec::new(),
             may_act: Err(safety::Reason::Settling),
             settled: false,

@@ -7,16 +7,19 @@ use log::Level;
 use crate::agent::Identity;
 use crate::agent::events::Event;
 use crate::agent::noise::Kind;
+use crate::agent::reload::key_changes;
 use crate::agent::tags::VERSION;
 use crate::agent::transitions::Change;
 use crate::check::AppState;
 use crate::check::attempt::Exit;
+use crate::control::Reloaded;
 use crate::control::text::{cut, duration, printable, push_field};
 use crate::delivery::{Occurrence, Report, ReportKind};
 use crate::limits::{OUTPUT_MAX, REASON_MAX};
-use crate::membership;
+use crate::membership::{self, KeyChange};
 use crate::safety::{Address, Reason};
 use crate::time::Instant;
+use crate::wire::crypt::KeyRing;
 
 /// What becomes of a membership event.
 pub enum Told {
@@ -87,6 +90,16 @@ pub fn of_membership(now: Instant, event: &membership::Event) -> Told {
             let text = format!("{node} answers by TCP only: UDP to or from it is blocked");
             new(Level::Warn, "udp-blocked", text).with("node", node)
         }
+        Happened::KeysAsked { change, fingerprint, from, changed: true, .. } => {
+            let (kind, what) = match change {
+                KeyChange::Install => ("keys-install", "is installed"),
+                KeyChange::Use => ("keys-use", "encrypts from now on"),
+                KeyChange::Remove => ("keys-remove", "is removed"),
+            };
+            new(Level::Info, kind, format!("key {fingerprint} {what}; {from} asked for it"))
+                .with("key", fingerprint)
+                .with("from", from)
+        }
         other => return noise_of(other),
     })
 }
@@ -118,6 +131,10 @@ fn noise_of(event: &membership::Event) -> Told {
         Happened::TableFull { node } => {
             (Kind::TableFull, format!("the table of members is full; {node} is refused"))
         }
+        Happened::KeysRefused { change, from, error } => (
+            Kind::KeysRefused,
+            format!("{} of a key, which {from} asked for, is refused: {error}", change.as_str()),
+        ),
         _ => return Told::Nothing,
     };
     Told::Noise(kind, text)
@@ -287,6 +304,37 @@ pub fn forced(now: Instant, app: &str, to: &str, until: Option<core::time::Durat
         (_, None) => format!("{app} is {to} until further notice, a person said"),
     };
     Event::new(now, Level::Info, "app-forced", text).with("app", app).with("to", to)
+}
+
+/// The configuration was read anew.
+pub fn reloaded(now: Instant, reloaded: &Reloaded) -> Event {
+    let Reloaded { changed, at_restart, notes } = reloaded;
+    let level = if notes.is_empty() { Level::Info } else { Level::Warn };
+    let text = format!("the configuration was read anew: {}", reloaded.sentences().join("; "));
+    let parts =
+        [("changed", changed), ("at_restart", at_restart)].into_iter().filter(|part| !part.1.is_empty());
+    let event = Event::new(now, level, "reload", text).with("result", "done");
+    parts.fold(event, |event, (name, keys)| event.with(name, &keys.join(",")))
+}
+
+pub fn not_reloaded(now: Instant, error: &str) -> Event {
+    let text =
+        format!("all stays as it is (`picored check-config` shows it all): {}", error.replace('\n', ";"));
+    Event::new(now, Level::Error, "reload", text).with("result", "refused")
+}
+
+/// Never a key itself: its fingerprint.
+pub fn keys_reloaded(now: Instant, before: &KeyRing, after: &KeyRing) -> Event {
+    let text = format!("keys of the configuration taken over: {}", key_changes(before, after));
+    Event::new(now, Level::Info, "keys-reload", text).with("keys", &after.keys.len().to_string())
+}
+
+pub fn keys_not_stored(now: Instant, why: &str) -> Event {
+    let text = format!(
+        "the keys hold in memory only, and a restart would cut this node off: {why}; put right what keeps them from \
+         being stored and repeat the last `serf keys`, or write them there by hand, the one in use first"
+    );
+    Event::new(now, Level::Error, "keys-not-stored", text)
 }
 
 /// `exit 0`, `signal 9`, `not started: …`.

@@ -22,6 +22,7 @@ pub enum Kind {
     TableFull,
     Late,
     TagsTooLong,
+    KeysRefused,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::TableFull => "table-full",
             Self::Late => "loop-late",
             Self::TagsTooLong => "tags-too-long",
+            Self::KeysRefused => "keys-refused",
         }
     }
 }

@@ -51,6 +51,7 @@ impl Agent {
                 self.begin_leave(now);
                 self.reply_ending(client);
             }
+            Ok(Request::Reload) => self.actions.push_back(Action::Reload { client }),
             Ok(Request::Ping) => self.reply(client, reply_line(&Done { message: "here".into() })),
             Err(error) => self.reply(client, error_line(&error)),
         }

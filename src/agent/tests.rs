@@ -1,5 +1,7 @@
 //! The parts joined, by way of the public methods only.
 
+mod reload;
+
 use super::*;
 use crate::check::CheckConfig;
 use crate::delivery::{EventKind, Mode, Place};
@@ -69,6 +71,7 @@ fn config(handlers: Vec<delivery::Config>) -> Config {
         publish: Vec::new(),
         tags: vec![("dc".into(), "fra".into()), ("cluster".into(), "forged".into())],
         no_effect: Vec::new(),
+        keys_file: None,
     }
 }
 

@@ -83,6 +83,7 @@ impl Agent {
             Happened::Synced { addr, join: true, error: None } => {
                 self.noise.target_reached(&addr.to_string());
             }
+            Happened::KeysAsked { id, .. } => self.store_keys(now, id),
             Happened::LeaveDone => self.ending.leave_done(),
             _ => {}
         }

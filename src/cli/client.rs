@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::{complain, exit, print, screen};
 use crate::config::schema::CONTROL_DEFAULT;
 use crate::control::text::printable;
-use crate::control::{Done, EventLine, Members, Request, Status};
+use crate::control::{Done, EventLine, Members, Reloaded, Request, Status};
 use crate::driver::control::connect;
 use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX};
 
@@ -45,6 +45,9 @@ pub fn ask(socket: &Path, request: &Request, json: bool) -> u8 {
         Request::App { .. } | Request::Ping => {
             one::<Done>(socket, request, json, |done| format!("{}\n", printable(&done.message)))
         }
+        Request::Reload => one::<Reloaded>(socket, request, json, |reloaded| {
+            reloaded.sentences().iter().map(|line| format!("{}\n", printable(line))).collect()
+        }),
         Request::Events { follow, .. } => events(socket, request, *follow, json),
         Request::Leave | Request::Stop => until_the_end(socket, request),
     };
@@ -125,7 +128,10 @@ impl<'a> Connection<'a> {
         let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
         let line = self.line()?.ok_or_else(|| Failure::of(&gone, "read from", self.socket))?;
         match serde_json::from_str::<crate::control::Refused>(&line) {
-            Ok(refused) => Err(Failure::new(exit::REFUSED, printable(&refused.error).into_owned())),
+            Ok(refused) => {
+                let lines: Vec<_> = refused.error.lines().map(printable).collect();
+                Err(Failure::new(exit::REFUSED, lines.join("\n")))
+            }
             Err(_) => Ok(line),
         }
     }

@@ -1,6 +1,6 @@
 //! `init`: a starter configuration. `keygen`: a gossip key.
 
-use crate::config::units;
+use crate::wire::base64;
 
 /// A commented configuration with a fresh key, for this node (default: the host name) and these peers.
 /// What it prints is valid as it is.
@@ -73,13 +73,13 @@ const TEMPLATE: &str = r#"{
 pub fn keygen(from_raw: Option<&str>) -> Result<String, String> {
     if let Some(raw) = from_raw {
         return match raw.len() {
-            16 | 24 | 32 => Ok(units::base64(raw.as_bytes())),
+            16 | 24 | 32 => Ok(base64::encode(raw.as_bytes())),
             n => Err(format!("the raw key is {n} bytes long; keys have 16, 24 or 32")),
         };
     }
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("the kernel gave no random bytes: {error}"))?;
-    Ok(units::base64(&bytes))
+    Ok(base64::encode(&bytes))
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     fn keys_are_fresh_or_the_raw_ones() {
         let (a, b) = (keygen(None).unwrap(), keygen(None).unwrap());
         assert_ne!(a, b);
-        assert_eq!(units::from_base64(&a).map(|key| key.len()), Some(32));
+        assert_eq!(base64::decode(&a).map(|key| key.len()), Some(32));
         assert_eq!(keygen(Some("0123456789abcdef")).unwrap(), "MDEyMzQ1Njc4OWFiY2RlZg==");
         assert!(keygen(Some("short")).unwrap_err().contains("5 bytes"));
     }

@@ -261,6 +261,7 @@ fn command(name: &'static str, given: &Given) -> Result<Command, String> {
         "members" => Command::Ask(Request::Members),
         "leave" => Command::Ask(Request::Leave),
         "stop" => Command::Ask(Request::Stop),
+        "reload" => Command::Ask(Request::Reload),
         "events" => {
             let n = match value("lines") {
                 Some(n) => n.parse().map_err(|_| format!("-n {}: not a number", printable(&n)))?,

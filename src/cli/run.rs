@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::cli::{complain, exit};
 use crate::config::Config;
 use crate::driver::control::connect;
 use crate::driver::files::{self, Lock};
-use crate::driver::{Driver, Ended, Failure, Sources, children, clock, log};
+use crate::driver::{Driver, Ended, Failure, Reader, Sources, children, clock, log};
 use crate::rng::Seed;
 
 /// The word for the detached daemon: `__daemon CONFIG`.
@@ -44,7 +44,7 @@ pub fn run(config_path: &Path, cron: bool) -> u8 {
     };
     match cron {
         true => run_for_cron(config_path, &config),
-        false => serve(config),
+        false => serve(config_path, config),
     }
 }
 
@@ -62,7 +62,7 @@ fn fail(code: u8, text: &str) -> u8 {
     code
 }
 
-fn serve(config: Config) -> u8 {
+fn serve(config_path: &Path, config: Config) -> u8 {
     let to_file = config.log.file.is_some();
     if let Err(error) = log::init(&config.log) {
         log::init_stderr();
@@ -78,7 +78,7 @@ fn serve(config: Config) -> u8 {
     for note in &config.notes {
         ::log::warn!("event=config path={} {}", note.path, note.text);
     }
-    match open(config) {
+    match open(config_path, config) {
         Ok(Some(driver)) => {
             let Ended { code, clients } = driver.run();
             let code = finish(code);
@@ -102,16 +102,37 @@ fn held(config: &Config, pid: Option<u32>) -> String {
 }
 
 /// Everything between the configuration and the loop. `None`: told to stop while it waited.
-fn open(mut config: Config) -> Result<Option<Driver>, Failure> {
+fn open(config_path: &Path, mut config: Config) -> Result<Option<Driver>, Failure> {
     let opened = Sources::open(&config.bind, config.advertise, Path::new(&*config.control));
     let Some((sources, advertise)) = opened? else { return Ok(None) };
     config.agent.membership.advertise = advertise;
     let seed = seed()
         .map_err(|error| Failure { code: exit::SYSTEM, text: format!("no random numbers: {error}") })?;
     let now = clock::now();
-    let mut agent = Agent::new(config.agent, seed, now);
+    let mut agent = Agent::new(config.agent.clone(), seed, now);
     agent.handle_wall_clock(now, clock::unix_now());
-    Ok(Some(Driver::new(sources, agent, children::trampoline())))
+    let reader = reader(config_path.to_owned(), config);
+    Ok(Some(Driver::new(sources, agent, children::trampoline(), reader)))
+}
+
+/// What `reload` reads: the file as it is then, held against what runs.
+fn reader(config_path: PathBuf, mut running: Config) -> Reader {
+    Box::new(move || {
+        let new = files::load(&config_path).map_err(|failure| {
+            let text = failure.text(", all stays as it is");
+            text.strip_prefix("picored: ").unwrap_or(&text).to_owned()
+        })?;
+        for note in new.notes.iter().filter(|note| !running.notes.contains(note)) {
+            ::log::warn!("event=config path={} {}", note.path, note.text);
+        }
+        running.notes.clone_from(&new.notes);
+        let reload = running.reload(new);
+        if let Err(error) = log::init(&running.log) {
+            let file = running.log.file.as_deref().unwrap_or_default();
+            ::log::warn!("event=log-failed file={file} {error}; the log that was open stays in use");
+        }
+        Ok(Box::new(reload))
+    })
 }
 
 fn finish(ended: io::Result<u8>) -> u8 {

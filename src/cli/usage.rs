@@ -10,7 +10,7 @@ pub struct Help {
 }
 
 /// All commands of this version.
-pub const COMMANDS: [Help; 10] = [
+pub const COMMANDS: [Help; 11] = [
     Help {
         name: "run",
         arguments: "[--cron]",
@@ -116,6 +116,17 @@ Returns when the daemon has ended.
 Exit codes: 0 stopped, 1 refused, 69 no daemon, 71 system error.",
     },
     Help {
+        name: "reload",
+        arguments: "",
+        summary: "reads the configuration anew, as HUP does",
+        text: "\
+With an error everything stays as it is. Otherwise keys, join, members, allow,
+forget_after, tags and log are in effect at once, and what else differs is
+named: it takes effect at a restart. No handler runs because of it.
+
+Exit codes: 0 done, 1 refused, 69 no daemon, 71 system error.",
+    },
+    Help {
         name: "keygen",
         arguments: "[--from-raw TEXT]",
         summary: "prints a fresh gossip key",
@@ -127,8 +138,8 @@ Exit codes: 0 printed, 1 no random bytes or not a key, 64 usage.",
 ];
 
 /// Commands that the contract names and that come later.
-pub const LATER: [&str; 10] =
-    ["why", "maint", "sync", "test-handler", "ping", "join", "forget", "restart", "reload", "log-level"];
+pub const LATER: [&str; 9] =
+    ["why", "maint", "sync", "test-handler", "ping", "join", "forget", "restart", "log-level"];
 
 const GLOBAL: &str = "\
 Options of every command:

@@ -3,11 +3,9 @@
 use super::file::{self, Value};
 use super::report::Report;
 use super::section::{Section, Spot};
-use super::units;
+use crate::limits::KEYS_MAX;
+use crate::wire::base64;
 use crate::wire::crypt::{Key, KeyRing};
-
-/// Keys in a ring. Each packet that none fits is tried with all of them.
-const KEYS_MAX: usize = 16;
 
 /// The key ring, and whether the file names keys at all, good ones or bad.
 pub fn read(
@@ -39,6 +37,13 @@ pub fn read(
     (ring, config.is_set("keys") || config.is_set("keys_file"))
 }
 
+/// The text of a key file: what [`read`] reads, and what Serf's agents write.
+pub fn file_text(keys: &KeyRing) -> String {
+    let lines: Vec<String> =
+        keys.keys.iter().map(|key| format!("  \"{}\"", base64::encode(key.bytes()))).collect();
+    format!("[\n{}\n]\n", lines.join(",\n"))
+}
+
 /// A JSON list of base64 keys. The error names the first thing that is wrong in it.
 fn key_file(text: &str) -> Result<KeyRing, String> {
     let list: Value<'_> = file::parse(text)
@@ -67,7 +72,7 @@ fn decode(items: &[Spot<'_>], problem: &mut dyn FnMut(&Spot<'_>, String)) -> Key
         problem(spot, format!("there are {} keys; at most {KEYS_MAX} are used", items.len()));
     }
     for spot in items.iter().take(KEYS_MAX) {
-        let Some(bytes) = spot.value.text().and_then(units::from_base64) else {
+        let Some(bytes) = spot.value.text().and_then(base64::decode) else {
             problem(spot, "is not a key: keys are base64 strings, as `picored keygen` prints them".into());
             continue;
         };

@@ -8,9 +8,10 @@ mod apps;
 mod cluster;
 mod file;
 mod handlers;
-mod keys;
+pub mod keys;
 mod metadata;
 pub mod profile;
+pub mod reload;
 mod report;
 mod safety;
 pub mod schema;
@@ -137,6 +138,8 @@ fn read(
         publish: apps::addresses(report, root, "publish"),
         tags: tags(report, root),
         no_effect: Vec::new(),
+        // Reported already, if it is none.
+        keys_file: root.text(&mut Report::default(), "keys_file").map(Into::into),
     };
     check_metadata(report, root, &agent);
     agent.no_effect = core::mem::take(&mut report.without_effect);

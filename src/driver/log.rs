@@ -33,6 +33,7 @@ pub fn init(config: &config::Log) -> io::Result<()> {
     };
     let logger = LOGGER.get_or_init(|| Logger(Mutex::new(Lines::new(Output::Stderr))));
     if let Ok(mut lines) = logger.0.lock() {
+        lines.tell_repeats(clock::unix_now());
         *lines = Lines::new(output);
     }
     log::set_max_level(config.level);

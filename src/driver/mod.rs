@@ -10,6 +10,7 @@ pub mod clock;
 pub mod control;
 pub mod files;
 mod jobs;
+mod keyfile;
 pub mod log;
 pub mod net;
 mod slots;
@@ -20,14 +21,15 @@ mod usage;
 
 use core::time::Duration;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mio::event::Event;
 use mio::{Events, Poll};
 use rustix::process::Signal as Unix;
 use signal_hook_mio::v1_0::Signals;
 
-use crate::agent::{Action, Agent};
+use crate::agent::reload::Reload;
+use crate::agent::{Action, Agent, ClientId};
 use crate::delivery::Signal;
 use crate::limits::{PACKET_IN_MAX, PACKET_OUT_MAX, PACKETS_PER_TURN};
 use crate::membership;
@@ -45,6 +47,9 @@ const READ_SIZE: usize = 8 * 1024;
 /// Events taken from the kernel in one turn; the rest come in the next.
 const EVENTS_PER_TURN: usize = 64;
 
+/// Reads the configuration anew, and takes the log's part over. The error is complete, and for a person.
+pub type Reader = Box<dyn FnMut() -> Result<Box<Reload>, String>>;
+
 /// The agent and its descriptors.
 pub struct Driver {
     agent: Agent,
@@ -54,6 +59,7 @@ pub struct Driver {
     control: Control,
     slots: Slots,
     trampoline: PathBuf,
+    reader: Reader,
     /// Whatever is read goes through here; a datagram fits whole.
     scratch: Box<[u8]>,
     packet: Vec<u8>,
@@ -79,7 +85,7 @@ pub struct Ended {
 
 impl Driver {
     /// `trampoline`: the program that children are started through ([`children::trampoline`]).
-    pub fn new(sources: Sources, agent: Agent, trampoline: PathBuf) -> Self {
+    pub fn new(sources: Sources, agent: Agent, trampoline: PathBuf, reader: Reader) -> Self {
         let Sources { poll, signals, sockets, control } = sources;
         Self {
             agent,
@@ -89,6 +95,7 @@ impl Driver {
             control,
             slots: Slots::default(),
             trampoline,
+            reader,
             scratch: vec![0; PACKET_IN_MAX].into_boxed_slice(),
             packet: Vec::with_capacity(PACKET_OUT_MAX),
             udp_ready: true,
@@ -192,24 +199,25 @@ impl Driver {
             match Unix::from_named_raw(signal) {
                 Some(Unix::TERM | Unix::INT) => self.stop(now, signal),
                 Some(Unix::CHILD) => self.reap(now),
-                Some(Unix::HUP) => self.reload(),
+                Some(Unix::HUP) => {
+                    self.reload(now, None);
+                    self.drain(now);
+                }
                 _ => {}
             }
         }
     }
 
-    /// What can be had anew in this version: the log's file and the control socket's.
-    fn reload(&mut self) {
+    /// The log's file and the control socket's first: they are made anew whatever stands in the configuration.
+    fn reload(&mut self, now: Instant, client: Option<ClientId>) {
         if let Err(error) = log::reopen() {
             ::log::warn!("event=log-failed {error}; the file that was open stays in use");
         }
         if let Err(error) = self.restore_control() {
             ::log::warn!("event=control-failed the control socket cannot be made anew: {error}");
         }
-        ::log::warn!(
-            "event=reload result=refused the log was opened anew, but the configuration cannot be read anew \
-             while running in this version; restart to use a changed file"
-        );
+        let result = (self.reader)();
+        self.agent.handle_reload(now, client, result);
     }
 
     /// The first time asks, the second time does not.
@@ -290,6 +298,11 @@ impl Driver {
             Action::Signal { id, signal } => self.signal_run(id, signal),
             Action::Reply { client, line, last } => self.reply(client, &line, last),
             Action::Log { level, line } => ::log::log!(level, "{line}"),
+            Action::WriteKeys { id, path, keys } => {
+                let result = keyfile::write(Path::new(&*path), &keys);
+                self.agent.handle_keys_written(now, id, result);
+            }
+            Action::Reload { client } => self.reload(now, Some(client)),
             Action::Exit { code } => self.exit = Some(code),
         }
     }

@@ -330,7 +330,8 @@ mod tests {
         let signals = Signals::new([0; 0]).unwrap();
         let sources = Sources { poll: Poll::new().unwrap(), signals, sockets, control };
         let seed = Seed { rng: 1, nonce: [1; 12] };
-        Driver::new(sources, Agent::new(config.agent, seed, Instant::ZERO), PathBuf::new())
+        let agent = Agent::new(config.agent, seed, Instant::ZERO);
+        Driver::new(sources, agent, PathBuf::new(), Box::new(|| Err("no file".into())))
     }
 
     #[test]

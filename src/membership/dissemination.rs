@@ -17,17 +17,29 @@ struct Broadcast {
 }
 
 /// The queue. Kept in the order of sending: fewest transmissions, then longest, then newest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Broadcasts {
     queue: Vec<Broadcast>,
     next_id: u64,
+    max: usize,
+}
+
+impl Default for Broadcasts {
+    fn default() -> Self {
+        Self::with_max(BROADCASTS_MAX)
+    }
 }
 
 impl Broadcasts {
+    /// A queue of at most `max` pieces.
+    pub fn with_max(max: usize) -> Self {
+        Self { queue: Vec::new(), next_id: 0, max }
+    }
+
     /// Queues `bytes` about `subject`, in place of what waited about it. A full queue drops its most sent piece.
     pub fn push(&mut self, subject: &str, bytes: &[u8]) {
         self.queue.retain(|b| *b.subject != *subject);
-        if self.queue.len() >= BROADCASTS_MAX {
+        if self.queue.len() >= self.max {
             self.queue.pop();
         }
         self.next_id += 1;

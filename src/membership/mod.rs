@@ -21,6 +21,8 @@ mod awareness;
 mod dissemination;
 mod member;
 mod probe;
+mod queries;
+mod reload;
 mod rules;
 mod serf;
 mod suspicion;
@@ -28,6 +30,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod versions;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -44,6 +47,8 @@ use awareness::Awareness;
 use dissemination::Broadcasts;
 use member::Table;
 pub use member::{Member, State};
+pub use queries::KeyChange;
+pub use reload::Changeable;
 use transmit::{Nonces, Outgoing};
 
 /// Everything that membership needs to know from outside.
@@ -172,12 +177,30 @@ pub enum Event {
     TableFull {
         node: Box<str>,
     },
+    /// A query changed the keys, or (`changed` is false) found them as it wants them. They are to be stored; then
+    /// [`Membership::handle_keys_stored`] answers it.
+    KeysAsked {
+        id: QueryId,
+        change: KeyChange,
+        /// Of the key that it is about; see [`crate::wire::crypt::Key::fingerprint`].
+        fingerprint: Box<str>,
+        /// The node that asks.
+        from: Box<str>,
+        changed: bool,
+    },
+    /// A query about keys was refused.
+    KeysRefused {
+        change: KeyChange,
+        from: Box<str>,
+        error: Box<str>,
+    },
     /// [`Membership::leave`] is done; the process may end.
     LeaveDone,
 }
 
 pub type StreamId = u32;
 pub type ResolveId = u32;
+pub type QueryId = u32;
 
 /// What the driver should do for membership, besides sending datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,6 +275,7 @@ pub struct Membership {
     awareness: Awareness,
     broadcasts: Broadcasts,
     serf: serf::Serf,
+    queries: queries::Queries,
     probe: Option<probe::Probe>,
     /// The last probe was of a member whose turn it was not.
     probed_out_of_turn: bool,
@@ -320,6 +344,7 @@ impl Membership {
             awareness: Awareness::default(),
             broadcasts: Broadcasts::default(),
             serf: serf::Serf::new(config.delegate_versions),
+            queries: queries::Queries::default(),
             probe: None,
             probed_out_of_turn: false,
             enquiries: Vec::new(),

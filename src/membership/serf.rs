@@ -1,10 +1,11 @@
 //! The Serf layer: intents with Lamport times, its part of a push/pull, and leaving so that Serf calls it
-//! left and not failed (P 8.2 to 8.5).
+//! left and not failed (P 8.2 to 8.5). Events and queries are in `queries`.
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::dissemination::Broadcasts;
+use super::queries::Queries;
 use super::{Event, Member, Membership, State, Timer};
 use crate::limits;
 use crate::time::Instant;
@@ -97,14 +98,14 @@ impl Serf {
     }
 
     /// Our part of a push/pull; nothing where the application is not Serf.
-    pub fn encode_user_state(&self, members: &[Member]) -> Vec<u8> {
+    pub fn encode_user_state(&self, members: &[Member], queries: &Queries) -> Vec<u8> {
         let mut out = Vec::new();
         if self.active {
             let left = members.iter().filter(|m| m.state == State::Left);
             let state = UserState {
                 ltime: self.clock,
-                event_ltime: 1,
-                query_ltime: 1,
+                event_ltime: queries.event_clock(),
+                query_ltime: queries.query_clock(),
                 left_members: left.map(|m| &*m.name).collect(),
                 status_ltimes: members.iter().map(|m| (&*m.name, m.intent_ltime)).collect(),
             };
@@ -115,13 +116,15 @@ impl Serf {
 }
 
 impl Membership {
-    /// A user message: an intent is noted and, if it is news, passed on; all else is somebody else's.
+    /// A user message: what is news is noted and passed on; what is not known here is somebody else's.
     pub(super) fn handle_user(&mut self, now: Instant, payload: &[u8]) {
         if !self.serf.active {
             return;
         }
         match SerfMessage::decode(payload) {
             Ok(SerfMessage::Other(_)) => {}
+            Ok(SerfMessage::UserEvent(event)) => self.handle_user_event(payload, &event),
+            Ok(SerfMessage::Query(query)) => self.handle_query(payload, &query),
             Ok(message) => self.handle_intent(now, &message),
             Err(error) => self.count_bad(error),
         }
@@ -131,7 +134,7 @@ impl Membership {
         let (node, ltime, leaves) = match *message {
             SerfMessage::Leave { node, ltime, .. } => (node, ltime, true),
             SerfMessage::Join { node, ltime } => (node, ltime, false),
-            SerfMessage::Other(_) => return,
+            SerfMessage::UserEvent(_) | SerfMessage::Query(_) | SerfMessage::Other(_) => return,
         };
         self.serf.witness(ltime);
         if leaves && *node == *self.config.node && self.leaving.is_none() {
@@ -173,6 +176,7 @@ impl Membership {
         if state.ltime > 0 {
             self.serf.witness(state.ltime - 1);
         }
+        self.queries.handle_clocks(state.event_ltime, state.query_ltime);
         for (node, ltime) in &state.status_ltimes {
             let left = state.left_members.contains(node);
             let ltime = if left { ltime.saturating_add(1) } else { *ltime };

@@ -256,6 +256,7 @@ mod traces {
 mod input;
 mod joining;
 mod probing;
+mod queries;
 
 // Small clusters.
 

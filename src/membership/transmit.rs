@@ -39,6 +39,11 @@ pub(super) enum Outgoing {
         to: SocketAddr,
         seq: u32,
     },
+    /// Serf's: an answer to a query.
+    User {
+        to: SocketAddr,
+        payload: Box<[u8]>,
+    },
     /// Nothing but news.
     Gossip {
         to: SocketAddr,
@@ -71,7 +76,7 @@ impl Membership {
             let outgoing = self.outgoing.pop_front()?;
             self.builder.clear();
             let to = self.write(&outgoing);
-            let alone = matches!(outgoing, Outgoing::Ping { suspect: Some(_), .. });
+            let alone = matches!(outgoing, Outgoing::Ping { suspect: Some(_), .. } | Outgoing::User { .. });
             if !alone {
                 self.piggyback(now);
             }
@@ -134,11 +139,15 @@ impl Membership {
                 self.builder.push_message(&Message::Nack { seq: *seq });
                 *to
             }
+            Outgoing::User { to, payload } => {
+                self.builder.push_message(&Message::User(payload));
+                *to
+            }
             Outgoing::Gossip { to } => *to,
         }
     }
 
-    /// Fills the packet up with news: membership first, then Serf's intents.
+    /// Fills the packet up with news: membership first, then Serf's intents, queries and events.
     fn piggyback(&mut self, now: Instant) {
         let limit = self.retransmit_limit(now);
         let (builder, envelope) = (&mut self.builder, &self.envelope);
@@ -151,10 +160,15 @@ impl Membership {
         };
         self.broadcasts.take(limit, &mut put);
         self.serf.broadcasts.take(limit, &mut put);
+        self.queries.take(limit, &mut put);
+    }
+
+    fn has_news(&self) -> bool {
+        !self.broadcasts.is_empty() || !self.serf.broadcasts.is_empty() || !self.queries.is_empty()
     }
 
     fn retransmit_limit(&self, now: Instant) -> u32 {
-        if self.broadcasts.is_empty() && self.serf.broadcasts.is_empty() {
+        if !self.has_news() {
             return 0;
         }
         super::dissemination::retransmit_limit(
@@ -179,7 +193,7 @@ impl Membership {
 
     /// While there are news and somebody to tell, gossip goes on; otherwise nothing wakes up for it.
     pub(super) fn arm_gossip(&mut self, now: Instant) {
-        let news = !self.broadcasts.is_empty() || !self.serf.broadcasts.is_empty();
+        let news = self.has_news();
         let timer = &mut self.timers[Timer::Gossip as usize];
         if !news {
             *timer = None;

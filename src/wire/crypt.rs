@@ -9,6 +9,7 @@ use aes_gcm::aes::Aes192;
 use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm};
 
 use super::Error;
+use crate::limits::KEYS_MAX;
 
 type Aes192Gcm = AesGcm<Aes192, U12>;
 
@@ -23,7 +24,10 @@ const BLOCK: usize = 16;
 
 /// One key. Does not show itself in debug output.
 #[derive(Clone)]
-pub struct Key(Cipher);
+pub struct Key {
+    bytes: Box<[u8]>,
+    cipher: Cipher,
+}
 
 // Boxed: the expanded keys are of different sizes, up to a KiB, and there are few of them.
 #[derive(Clone)]
@@ -42,12 +46,24 @@ impl Key {
             32 => Cipher::Aes256(Box::new(Aes256Gcm::new_from_slice(bytes).ok()?)),
             _ => return None,
         };
-        Some(Self(cipher))
+        Some(Self { bytes: bytes.into(), cipher })
+    }
+
+    /// The key itself: for the key file and for `serf keys -list`, for nobody else.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Eight hexadecimal digits that tell keys apart and say nothing of them: the start of the tag over nothing,
+    /// under a nonce that no counter comes to.
+    pub fn fingerprint(&self) -> String {
+        let tag = self.encrypt(&[0xFF; 12], b"picored key fingerprint", &mut []);
+        tag.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn encrypt(&self, nonce: &[u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
         let nonce = Array::from(*nonce);
-        let tag = match &self.0 {
+        let tag = match &self.cipher {
             Cipher::Aes128(aes) => aes.encrypt_inout_detached(&nonce, aad, text.into()),
             Cipher::Aes192(aes) => aes.encrypt_inout_detached(&nonce, aad, text.into()),
             Cipher::Aes256(aes) => aes.encrypt_inout_detached(&nonce, aad, text.into()),
@@ -58,7 +74,7 @@ impl Key {
     /// Leaves `text` as it is unless the tag fits.
     fn decrypt(&self, nonce: &[u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8; TAG]) -> bool {
         let (nonce, tag) = (Array::from(*nonce), Array::from(*tag));
-        let result = match &self.0 {
+        let result = match &self.cipher {
             Cipher::Aes128(aes) => aes.decrypt_inout_detached(&nonce, aad, text.into(), &tag),
             Cipher::Aes192(aes) => aes.decrypt_inout_detached(&nonce, aad, text.into(), &tag),
             Cipher::Aes256(aes) => aes.decrypt_inout_detached(&nonce, aad, text.into(), &tag),
@@ -73,8 +89,40 @@ impl fmt::Debug for Key {
     }
 }
 
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Key {}
+
+/// Why the keys stay as they are. Its text is an answer to `serf keys`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// Neither 16 nor 24 nor 32 bytes.
+    Length,
+    /// [`KEYS_MAX`] are there.
+    Full,
+    /// Nobody installed it.
+    Unknown,
+    /// The one that encrypts cannot be removed.
+    Primary,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length => f.write_str("this is not a key: keys have 16, 24 or 32 bytes"),
+            Self::Full => write!(f, "there are {KEYS_MAX} keys already; remove one first"),
+            Self::Unknown => f.write_str("this key is not installed here; install it first"),
+            Self::Primary => f.write_str("this key encrypts; let another one do so before it is removed"),
+        }
+    }
+}
+
 /// The keys of this node: the first encrypts, all decrypt. No keys: nothing is encrypted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRing {
     pub keys: Vec<Key>,
 }
@@ -82,6 +130,45 @@ pub struct KeyRing {
 impl KeyRing {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    // Serf's rules for a ring (P 8.2). Each gives whether anything changed.
+
+    /// Adds a key that decrypts; one that is there already stays where it is.
+    pub fn install(&mut self, bytes: &[u8]) -> Result<bool, KeyError> {
+        let key = Key::new(bytes).ok_or(KeyError::Length)?;
+        if self.keys.contains(&key) {
+            return Ok(false);
+        }
+        if self.keys.len() >= KEYS_MAX {
+            return Err(KeyError::Full);
+        }
+        self.keys.push(key);
+        Ok(true)
+    }
+
+    /// Lets an installed key encrypt.
+    pub fn make_primary(&mut self, bytes: &[u8]) -> Result<bool, KeyError> {
+        let at = self.position(bytes).ok_or(KeyError::Unknown)?;
+        let key = self.keys.remove(at);
+        self.keys.insert(0, key);
+        Ok(at > 0)
+    }
+
+    /// Removes a key. That it is not there is no error.
+    pub fn remove(&mut self, bytes: &[u8]) -> Result<bool, KeyError> {
+        match self.position(bytes) {
+            None => Ok(false),
+            Some(0) => Err(KeyError::Primary),
+            Some(at) => {
+                self.keys.remove(at);
+                Ok(true)
+            }
+        }
+    }
+
+    fn position(&self, bytes: &[u8]) -> Option<usize> {
+        self.keys.iter().position(|key| *key.bytes == *bytes)
     }
 
     /// Bytes that encryption adds (version 1): 29, or 0 without keys.
@@ -194,6 +281,34 @@ mod tests {
         keys.seal_version_0([0; 12], b"", b"", &mut zero);
         assert_eq!(keys.open(b"", &mut one), Err(Error::Malformed));
         assert_eq!(keys.open(b"", &mut zero), Err(Error::Malformed));
+    }
+
+    #[test]
+    fn a_ring_changes_by_serfs_rules_only() {
+        let mut keys = ring(&[&[1; 16]]);
+        assert_eq!(keys.install(&[2; 32]), Ok(true));
+        assert_eq!(keys.install(&[2; 32]), Ok(false));
+        assert_eq!(keys.install(&[2; 20]), Err(KeyError::Length));
+        assert_eq!(keys.make_primary(&[3; 16]), Err(KeyError::Unknown));
+        assert_eq!(keys.remove(&[1; 16]), Err(KeyError::Primary));
+        assert_eq!(keys, ring(&[&[1; 16], &[2; 32]]));
+        assert_eq!(keys.make_primary(&[2; 32]), Ok(true));
+        assert_eq!(keys.make_primary(&[2; 32]), Ok(false));
+        assert_eq!(keys, ring(&[&[2; 32], &[1; 16]]));
+        assert_eq!(keys.remove(&[1; 16]), Ok(true));
+        assert_eq!(keys.remove(&[1; 16]), Ok(false));
+        assert_eq!(keys, ring(&[&[2; 32]]));
+        let many = (3..).take(KEYS_MAX).map(|n| keys.install(&[n; 16])).collect::<Vec<_>>();
+        assert_eq!(many.iter().filter(|result| **result == Ok(true)).count(), KEYS_MAX - 1);
+        assert_eq!(many.last(), Some(&Err(KeyError::Full)));
+    }
+
+    #[test]
+    fn a_fingerprint_tells_keys_apart_and_is_short() {
+        let print = |byte| Key::new(&[byte; 32]).unwrap().fingerprint();
+        assert_eq!(print(1), print(1));
+        assert_ne!(print(1), print(2));
+        assert_eq!(print(1).len(), 8);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Bytes ↔ messages of the memberlist protocol and of the Serf layer on top. No state, no clock.
 
+pub mod base64;
 mod crc;
 pub mod crypt;
 mod lzw;

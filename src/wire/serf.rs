@@ -1,13 +1,19 @@
-//! The Serf layer's bytes: tags, intents, push/pull user state (protocol page, section 8).
+//! The Serf layer's bytes: tags, intents, push/pull user state (protocol page, section 8). Events and queries are
+//! in [`query`].
+
+pub mod query;
 
 use super::msgpack::{self, Reader};
 use super::{Error, field_str, field_uint};
 use crate::limits::STREAM_NODES_MAX;
+use query::{Query, UserEvent};
 
 // Serf's own type bytes (protocol page, 8.2).
 const LEAVE: u8 = 0;
 const JOIN: u8 = 1;
 const PUSH_PULL: u8 = 2;
+const USER_EVENT: u8 = 3;
+const QUERY: u8 = 4;
 /// Before the tags in the metadata.
 const TAGS: u8 = 0xFF;
 
@@ -18,7 +24,11 @@ pub enum SerfMessage<'a> {
     Leave { ltime: u64, node: &'a str, prune: bool },
     /// 1: `node` is there.
     Join { ltime: u64, node: &'a str },
-    /// Events, queries and what else there is; not ours to interpret.
+    /// 3: an event of the operator's; the same everywhere.
+    UserEvent(UserEvent<'a>),
+    /// 4: a question to all, or to some.
+    Query(Query<'a>),
+    /// What else there is; not ours to interpret.
     Other(u8),
 }
 
@@ -26,8 +36,11 @@ impl<'a> SerfMessage<'a> {
     /// Reads the payload of a user message.
     pub fn decode(payload: &'a [u8]) -> Result<Self, Error> {
         let (&kind, body) = payload.split_first().ok_or(Error::Truncated)?;
-        if kind != LEAVE && kind != JOIN {
-            return Ok(Self::Other(kind));
+        match kind {
+            LEAVE | JOIN => {}
+            USER_EVENT => return UserEvent::read(body).map(Self::UserEvent),
+            QUERY => return Query::read(body).map(Self::Query),
+            _ => return Ok(Self::Other(kind)),
         }
         let (mut ltime, mut node, mut prune) = (0, "", false);
         Reader::new(body).fields(&mut |key, value| {
@@ -42,12 +55,12 @@ impl<'a> SerfMessage<'a> {
         Ok(if kind == LEAVE { Self::Leave { ltime, node, prune } } else { Self::Join { ltime, node } })
     }
 
-    /// Appends the payload of a user message. [`SerfMessage::Other`] appends nothing.
+    /// Appends the payload of a user message. What is not an intent appends nothing: it is passed on as it came.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let (kind, ltime, node, prune) = match *self {
             Self::Leave { ltime, node, prune } => (LEAVE, ltime, node, Some(prune)),
             Self::Join { ltime, node } => (JOIN, ltime, node, None),
-            Self::Other(_) => return,
+            Self::UserEvent(_) | Self::Query(_) | Self::Other(_) => return,
         };
         out.push(kind);
         msgpack::write_map(out, 2 + usize::from(prune.is_some()));
@@ -214,8 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn events_and_queries_are_passed_over_by_type() {
-        assert_eq!(SerfMessage::decode(&[4, 0xC1]), Ok(SerfMessage::Other(4)));
+    fn what_is_not_known_is_passed_over_by_type() {
+        assert_eq!(SerfMessage::decode(&[9, 0xC1]), Ok(SerfMessage::Other(9)));
+        assert_eq!(SerfMessage::decode(&[4, 0xC1]), Err(Error::Malformed));
         assert_eq!(SerfMessage::decode(&[]), Err(Error::Truncated));
     }
 }

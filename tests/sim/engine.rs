@@ -268,6 +268,7 @@ impl World {
                 let now = self.now;
                 self.nodes[index].note(now, &line);
             }
+            Action::WriteKeys { .. } | Action::Reload { .. } => unreachable!("nobody here asks for it"),
             Action::Exit { code } => self.nodes[index].exited = Some(code),
         }
     }

@@ -117,6 +117,7 @@ impl Settings {
             publish: Vec::new(),
             tags: Vec::new(),
             no_effect: Vec::new(),
+            keys_file: None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use picored::wire::msgpack;
+use picored::wire::serf::query::{QueryResponse, UserEvent, key_response, requested_key};
 use picored::wire::serf::{self, SerfMessage, UserState};
 use picored::wire::{Ack, Message};
 use serde_json::Value;
@@ -52,6 +54,8 @@ fn serf_messages_are_told_apart_and_intents_are_the_same_both_ways() {
         let expected = match text(&case["message"]) {
             "leave" => SerfMessage::Leave { ltime, node, prune: fields["Prune"].as_bool().unwrap() },
             "join" => SerfMessage::Join { ltime, node },
+            // What is in these is looked at below.
+            "userEvent" | "query" => continue,
             _ => SerfMessage::Other(kind),
         };
         assert_eq!(SerfMessage::decode(&payload), Ok(expected), "{}", case["name"]);
@@ -67,6 +71,120 @@ fn serf_messages_are_told_apart_and_intents_are_the_same_both_ways() {
             assert_eq!(SerfMessage::decode(&unhex(newest)), Ok(expected));
         }
     }
+}
+
+/// Go's bytes in a vector; nil is none.
+fn dollar_hex(value: &Value) -> Vec<u8> {
+    value["$hex"].as_str().map(unhex).unwrap_or_default()
+}
+
+#[test]
+fn events_and_queries_are_read_with_all_that_concerns_us() {
+    let mut seen = 0;
+    for case in cases("serf_messages") {
+        let fields = &case["fields"];
+        let newest = case["newest"]["hex"].as_str().map(unhex);
+        for payload in [Some(bytes_of(&case["hex"])), newest].into_iter().flatten() {
+            match (text(&case["message"]), SerfMessage::decode(&payload).unwrap()) {
+                ("userEvent", SerfMessage::UserEvent(event)) => {
+                    let expected = UserEvent {
+                        ltime: fields["LTime"].as_u64().unwrap(),
+                        name: text(&fields["Name"]),
+                        payload: &dollar_hex(&fields["Payload"]),
+                        coalesce: fields["CC"].as_bool().unwrap(),
+                    };
+                    assert_eq!(event, expected);
+                }
+                ("query", SerfMessage::Query(query)) => {
+                    let flags = fields["Flags"].as_u64().unwrap();
+                    assert_eq!(u64::from(query.id), fields["ID"].as_u64().unwrap());
+                    assert_eq!(query.ltime, fields["LTime"].as_u64().unwrap());
+                    assert_eq!(query.addr, dollar_hex(&fields["Addr"]));
+                    assert_eq!(u64::from(query.port), fields["Port"].as_u64().unwrap());
+                    assert_eq!(query.source_node, text(&fields["SourceNode"]));
+                    assert_eq!(
+                        (query.name, query.payload),
+                        (text(&fields["Name"]), &*dollar_hex(&fields["Payload"]))
+                    );
+                    assert_eq!((query.wants_ack(), query.is_passed_on()), (flags & 1 != 0, flags & 2 == 0));
+                    // One has no filter, the other a list of names and a regular expression.
+                    assert_eq!(query.asks("node-a"), fields["Filters"].is_null());
+                }
+                ("userEvent" | "query", other) => panic!("{other:?}"),
+                _ => continue,
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4);
+}
+
+/// A query whose filters are `filters`, each as bytes.
+fn filtered(filters: &[&[u8]]) -> Vec<u8> {
+    let mut payload = vec![4, 0x81];
+    msgpack::write_str(&mut payload, "Filters");
+    msgpack::write_array(&mut payload, filters.len());
+    filters.iter().for_each(|filter| msgpack::write_bytes(&mut payload, filter));
+    payload
+}
+
+#[test]
+fn a_query_asks_those_whom_all_its_filters_name() {
+    let names = |names: &[&str]| {
+        let mut filter = vec![0];
+        msgpack::write_array(&mut filter, names.len());
+        names.iter().for_each(|name| msgpack::write_str(&mut filter, name));
+        filter
+    };
+    let asks = |filters: &[&[u8]]| match SerfMessage::decode(&filtered(filters)) {
+        Ok(SerfMessage::Query(query)) => query.asks("a"),
+        other => panic!("{other:?}"),
+    };
+    assert!(asks(&[]));
+    assert!(asks(&[&names(&["a", "b"])]));
+    assert!(asks(&[&names(&["b", "a"]), &names(&["a"])]));
+    assert!(!asks(&[&names(&["a"]), &names(&["b"])]));
+    assert!(!asks(&[&names(&[])]));
+    let tag = b"\x01\x82\xa4Expr\xa2.*\xa3Tag\xa4role";
+    assert!(!asks(&[tag]));
+    assert!(!asks(&[&names(&["a"]), tag]));
+    for broken in [&b""[..], b"\x00", b"\x00\xa1a", b"\x02\x90"] {
+        assert!(!asks(&[broken]), "{broken:?}");
+    }
+}
+
+#[test]
+fn answers_to_queries_are_written_as_serf_does() {
+    for case in cases("serf_messages").into_iter().filter(|case| case["message"] == "queryResponse") {
+        let fields = &case["fields"];
+        let response = QueryResponse {
+            ltime: fields["LTime"].as_u64().unwrap(),
+            id: fields["ID"].as_u64().unwrap() as u32,
+            from: text(&fields["From"]),
+            ack: fields["Flags"] == 1,
+            payload: &dollar_hex(&fields["Payload"]),
+        };
+        let mut ours = Vec::new();
+        response.encode(&mut ours);
+        assert_eq!(ours, bytes_of(&case["hex"]), "{}", case["name"]);
+    }
+}
+
+#[test]
+fn queries_about_keys_name_one_and_answers_list_them() {
+    assert_eq!(requested_key(b"\x07\x81\xa3Key\xa3abc"), Ok(&b"abc"[..]));
+    assert_eq!(requested_key(b"\x07\x81\xa3Key\xc0"), Ok(&b""[..]));
+    assert!(requested_key(b"\x08\x81\xa3Key\xa3abc").is_err());
+    assert!(requested_key(b"").is_err());
+    let keys = ring(&[&[0; 16], &[1; 16]]);
+    let expected =
+        b"\x08\x84\xa4Keys\x92\xb8AAAAAAAAAAAAAAAAAAAAAA==\xb8AQEBAQEBAQEBAQEBAQEBAQ==\xa7Message\xa4only\
+        \xaaPrimaryKey\xb8AAAAAAAAAAAAAAAAAAAAAA==\xa6Result\xc3";
+    assert_eq!(key_response(true, "only", &keys.keys), expected);
+    assert_eq!(
+        key_response(false, "", &[]),
+        b"\x08\x84\xa4Keys\x90\xa7Message\xa0\xaaPrimaryKey\xa0\xa6Result\xc2"
+    );
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! What changes while the agent runs: the configuration, read anew by the driver, and the gossip keys, by queries.
+
+use crate::agent::{Action, Agent, ClientId, news};
+use crate::control::text::cut;
+use crate::control::{Reloaded, error_line, reply_line};
+use crate::limits::REASON_MAX;
+use crate::membership::{Changeable, QueryId};
+use crate::time::Instant;
+use crate::wire::crypt::KeyRing;
+
+/// A configuration that was read anew: what can be taken over now, and names of what differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reload {
+    pub membership: Changeable,
+    pub keys: KeyRing,
+    pub keys_file: Option<Box<str>>,
+    pub tags: Vec<(Box<str>, Box<str>)>,
+    pub no_effect: Vec<Box<str>>,
+    /// Keys of the file that differ and take effect now. The gossip keys are not among them: the agent knows those
+    /// in use.
+    pub changed: Vec<String>,
+    /// Keys of the file that differ and take effect at a restart.
+    pub at_restart: Vec<String>,
+}
+
+/// Where the gossip keys come from, and what was there when it was last read or written.
+pub struct KeySource {
+    file: Option<Box<str>>,
+    stored: KeyRing,
+}
+
+impl KeySource {
+    pub fn new(file: Option<Box<str>>, keys: &KeyRing) -> Self {
+        Self { file, stored: keys.clone() }
+    }
+}
+
+impl Agent {
+    // The configuration.
+
+    /// The configuration was read anew, because a client asked for it or (`None`) by a signal. With an error, complete
+    /// and for a person, nothing is changed.
+    pub fn handle_reload(
+        &mut self,
+        now: Instant,
+        client: Option<ClientId>,
+        result: Result<Box<Reload>, String>,
+    ) {
+        self.begin(now);
+        let line = match result {
+            Ok(reload) => {
+                let reloaded = self.take_over(now, *reload);
+                self.tell(news::reloaded(now, &reloaded));
+                reply_line(&reloaded)
+            }
+            Err(error) => {
+                self.tell(news::not_reloaded(now, &error));
+                error_line(&error)
+            }
+        };
+        if let Some(client) = client {
+            self.actions.push_back(Action::Reply { client, line, last: true });
+        }
+        self.finish(now);
+    }
+
+    fn take_over(&mut self, now: Instant, reload: Reload) -> Reloaded {
+        let Reload { membership, keys, keys_file, tags, no_effect, changed, at_restart } = reload;
+        let mut reloaded = Reloaded { changed, at_restart, notes: Vec::new() };
+        self.key_source.file = keys_file;
+        self.take_over_keys(now, keys, &mut reloaded);
+        self.membership.reconfigure(now, membership);
+        self.identity.no_effect = no_effect;
+        self.dirty |= tags != self.identity.tags;
+        self.identity.tags = tags;
+        reloaded
+    }
+
+    fn take_over_keys(&mut self, now: Instant, keys: KeyRing, reloaded: &mut Reloaded) {
+        let before = self.membership.keys().clone();
+        if keys != before && keys == self.key_source.stored {
+            // They are as old as the start: to go back to them would cut this node off.
+            reloaded.notes.push(KEYS_NOT_STORED.into());
+            return;
+        }
+        if keys != before {
+            if !self.membership.set_keys(now, keys.clone()) {
+                reloaded.at_restart.push("keys".into());
+                reloaded.notes.push(FIRST_OR_LAST_KEY.into());
+                return;
+            }
+            reloaded.changed.push("keys".into());
+            self.tell(news::keys_reloaded(now, &before, &keys));
+        }
+        self.key_source.stored = keys;
+    }
+
+    // The keys.
+
+    /// A query wants the keys as they are now: they must still be so after a restart.
+    pub(super) fn store_keys(&mut self, now: Instant, id: QueryId) {
+        let keys = self.membership.keys();
+        if *keys == self.key_source.stored {
+            return self.membership.handle_keys_stored(now, id, Ok(""));
+        }
+        if let Some(path) = self.key_source.file.clone() {
+            self.actions.push_back(Action::WriteKeys { id, path, keys: keys.clone() });
+            return;
+        }
+        self.tell(news::keys_not_stored(now, "the configuration itself holds them, and is not written"));
+        self.membership.handle_keys_stored(
+            now,
+            id,
+            Ok("in use, but not stored: put it into the configuration"),
+        );
+    }
+
+    /// The keys were written to their file, or why they could not be.
+    pub fn handle_keys_written(&mut self, now: Instant, id: QueryId, result: Result<(), String>) {
+        self.begin(now);
+        match &result {
+            Ok(()) => self.key_source.stored = self.membership.keys().clone(),
+            Err(why) => self.tell(news::keys_not_stored(now, why)),
+        }
+        let answer = result.map_err(|why| format!("in use, but not stored: {why}"));
+        let answer = answer.as_ref().map(|()| "").map_err(|error| cut(error, REASON_MAX));
+        self.membership.handle_keys_stored(now, id, answer);
+        self.finish(now);
+    }
+}
+
+/// See [`Agent::take_over_keys`].
+const KEYS_NOT_STORED: &str = "the keys stay as `serf keys` made them: they could not be stored, and those of the \
+    configuration are older; write them there, or make the key file writable and repeat the last `serf keys`";
+const FIRST_OR_LAST_KEY: &str = "to begin with keys, or to do without them, takes a restart of all nodes: neither side would hear the other";
+
+/// What changed from one ring to the next, in words and without the keys: `1a2b3c4d encrypts, …`.
+pub fn key_changes(before: &KeyRing, after: &KeyRing) -> String {
+    let new = after.keys.iter().filter(|key| !before.keys.contains(key));
+    let gone = before.keys.iter().filter(|key| !after.keys.contains(key));
+    let first = after.keys.first().filter(|key| before.keys.first() != Some(key));
+    let mut parts: Vec<String> = new.map(|key| format!("{} is new", key.fingerprint())).collect();
+    parts.extend(first.map(|key| format!("{} encrypts", key.fingerprint())));
+    parts.extend(gone.map(|key| format!("{} is removed", key.fingerprint())));
+    if parts.is_empty() { "the order of those that decrypt".into() } else { parts.join(", ") }
+}

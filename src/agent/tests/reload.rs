@@ -1,0 +1,194 @@
+//! The configuration read anew, and keys that queries change.
+
+use super::*;
+use crate::agent::reload::Reload;
+use crate::membership::Changeable;
+use crate::wire::crypt::Key;
+use crate::wire::packet::{Builder, Envelope};
+use crate::wire::{Alive, Message, msgpack};
+
+const OLD: [u8; 16] = [1; 16];
+const NEW: [u8; 16] = [2; 16];
+
+fn keys(keys: &[[u8; 16]]) -> KeyRing {
+    KeyRing { keys: keys.iter().map(|key| Key::new(key).unwrap()).collect() }
+}
+
+fn encrypted(file: Option<&str>) -> World {
+    let mut config = config(vec![mail()]);
+    config.membership.keys = keys(&[OLD]);
+    config.keys_file = file.map(Into::into);
+    let agent = Agent::new(config, Seed::from_u64(7), Instant::ZERO);
+    let mut world = World { agent, now: Instant::ZERO, done: Vec::new(), runs_hang: false };
+    world.drain();
+    world.run_for(secs(60));
+    world.done.clear();
+    world
+}
+
+/// What the reader would give if the file were as it was, with these keys.
+fn reload(ring: KeyRing, file: Option<&str>) -> Reload {
+    let config = config(vec![mail()]);
+    Reload {
+        membership: Changeable::of(&config.membership),
+        keys: ring,
+        keys_file: file.map(Into::into),
+        tags: config.tags,
+        no_effect: Vec::new(),
+        changed: Vec::new(),
+        at_restart: Vec::new(),
+    }
+}
+
+impl World {
+    fn reload(&mut self, reload: Reload) -> String {
+        assert_eq!(self.ask(r#"{"cmd":"reload"}"#), [""; 0], "the reply waits for the file");
+        assert!(self.done.contains(&Action::Reload { client: 1 }));
+        self.done.clear();
+        self.agent.handle_reload(self.now, Some(1), Ok(Box::new(reload)));
+        self.drain();
+        let reply = self.done.iter().find_map(|action| match action {
+            Action::Reply { line, last: true, .. } => Some(line.clone()),
+            _ => None,
+        });
+        reply.unwrap()
+    }
+
+    /// A packet from a Serf agent, with a query about a key.
+    fn query(&mut self, ring: &KeyRing, ltime: u64, name: &str, key: &[u8]) {
+        let from: SocketAddr = "192.0.2.9:7946".parse().unwrap();
+        let vsn = [1, 5, 2, 2, 5, 5];
+        let alive = Alive {
+            node: "agent",
+            addr: &[192, 0, 2, 9],
+            port: 7946,
+            incarnation: 1,
+            meta: b"\xFF\x80",
+            vsn: &vsn,
+        };
+        let mut request = vec![7, 0x81];
+        msgpack::write_str(&mut request, "Key");
+        msgpack::write_bytes(&mut request, key);
+        let mut query = vec![4, 0x86];
+        let texts = [("Addr", &[192, 0, 2, 9][..]), ("Name", name.as_bytes()), ("Payload", &request)];
+        for (field, value) in texts.into_iter().chain([("SourceNode", &b"agent"[..])]) {
+            msgpack::write_str(&mut query, field);
+            msgpack::write_bytes(&mut query, value);
+        }
+        for (field, value) in [("LTime", ltime), ("Port", 7946)] {
+            msgpack::write_str(&mut query, field);
+            msgpack::write_uint(&mut query, value);
+        }
+        let envelope = Envelope { keys: ring.clone(), compress_from: usize::MAX, ..Envelope::default() };
+        let (mut builder, mut packet) = (Builder::default(), Vec::new());
+        builder.push_message(&Message::Alive(alive));
+        builder.push_message(&Message::User(&query));
+        builder.finish(&envelope, [ltime as u8; 12], false, &mut packet);
+        self.done.clear();
+        self.agent.handle_packet(self.now, from, &mut packet);
+        self.drain();
+    }
+
+    fn written(&self) -> Option<(QueryId, Box<str>, KeyRing)> {
+        self.done.iter().find_map(|action| match action {
+            Action::WriteKeys { id, path, keys } => Some((*id, path.clone(), keys.clone())),
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn a_reload_swaps_keys_and_tags_and_says_so_without_showing_a_key() {
+    let mut world = encrypted(Some("/k"));
+    let mut new = reload(keys(&[NEW, OLD]), Some("/k"));
+    new.tags = vec![("dc".into(), "par".into())];
+    (new.changed, new.at_restart) = (vec!["tags".into()], vec!["apps.web".into()]);
+    let reply = world.reload(new);
+    assert_eq!(reply, r#"{"ok":true,"changed":["tags","keys"],"at_restart":["apps.web"],"notes":[]}"#);
+    assert_eq!(*world.agent.membership.keys(), keys(&[NEW, OLD]));
+    assert_eq!((world.logged("event=reload"), world.logged("event=keys-reload")), (1, 1));
+    let (new, old) = (Key::new(&NEW).unwrap().fingerprint(), Key::new(&OLD).unwrap().fingerprint());
+    assert_eq!(world.logged(&format!("{new} is new, {new} encrypts")), 1);
+    assert_eq!(world.logged(&old), 0, "it stays as it was");
+    let members: crate::control::Members =
+        serde_json::from_str(&world.ask(r#"{"cmd":"members"}"#)[0]).unwrap();
+    assert_eq!(members.members[0].tags["dc"], "par");
+    world.run_for(secs(60));
+    assert_eq!(world.runs(), 0, "a reload runs no handler");
+}
+
+#[test]
+fn a_reload_that_failed_changes_nothing_and_says_why() {
+    let mut world = encrypted(Some("/k"));
+    world.agent.handle_reload(world.now, Some(1), Err("/c.json: 1 problem\n  1:2 x: unknown key".into()));
+    world.drain();
+    assert_eq!(world.logged("event=reload result=refused"), 1);
+    let reply = world.done.iter().find(|action| matches!(action, Action::Reply { .. }));
+    let line = r#"{"error":"/c.json: 1 problem\n  1:2 x: unknown key"}"#.to_owned();
+    assert_eq!(reply, Some(&Action::Reply { client: 1, line, last: true }));
+    assert_eq!(*world.agent.membership.keys(), keys(&[OLD]));
+    world.done.clear();
+    world.agent.handle_reload(world.now, None, Ok(Box::new(reload(keys(&[OLD]), Some("/k")))));
+    world.drain();
+    assert_eq!(world.logged("nothing changed"), 1, "a signal is answered in the log alone");
+    assert!(!world.done.iter().any(|action| matches!(action, Action::Reply { .. })));
+}
+
+#[test]
+fn the_first_key_and_the_last_take_a_restart() {
+    let mut world = encrypted(Some("/k"));
+    let reply = world.reload(reload(KeyRing::default(), None));
+    assert!(reply.contains(r#""at_restart":["keys"]"#) && reply.contains("restart of all nodes"), "{reply}");
+    assert_eq!(*world.agent.membership.keys(), keys(&[OLD]));
+}
+
+#[test]
+fn a_key_of_a_query_is_written_to_the_file_before_the_answer() {
+    let mut world = encrypted(Some("/k"));
+    world.query(&keys(&[OLD]), 1, "_serf_install-key", &NEW);
+    let (id, path, written) = world.written().unwrap();
+    assert_eq!((&*path, written), ("/k", keys(&[OLD, NEW])));
+    assert_eq!(world.logged("event=keys-install"), 1);
+    let sent = world.status().counters.unwrap().packets_out;
+    world.agent.handle_keys_written(world.now, id, Ok(()));
+    world.drain();
+    assert_eq!(world.status().counters.unwrap().packets_out, sent + 1);
+    // Once more: it is there, and stored.
+    world.query(&keys(&[OLD]), 2, "_serf_install-key", &NEW);
+    assert_eq!((world.written(), world.logged("event=keys-")), (None, 0));
+    assert_eq!(world.status().counters.unwrap().packets_out, sent + 2);
+    // A reload agrees with the file.
+    let reply = world.reload(reload(keys(&[OLD, NEW]), Some("/k")));
+    assert_eq!(reply, r#"{"ok":true,"changed":[],"at_restart":[],"notes":[]}"#);
+}
+
+#[test]
+fn keys_that_could_not_be_written_hold_are_told_of_loudly_and_are_tried_again() {
+    let mut world = encrypted(Some("/k"));
+    world.query(&keys(&[OLD]), 1, "_serf_install-key", &NEW);
+    let (id, ..) = world.written().unwrap();
+    world.agent.handle_keys_written(world.now, id, Err("/k: Read-only file system".into()));
+    world.drain();
+    assert_eq!(world.logged("event=keys-not-stored"), 1);
+    assert_eq!(*world.agent.membership.keys(), keys(&[OLD, NEW]));
+    // The file has the old ones: a reload for another reason must not go back to them.
+    let reply = world.reload(reload(keys(&[OLD]), Some("/k")));
+    assert!(reply.contains("the keys stay as `serf keys` made them"), "{reply}");
+    assert_eq!(*world.agent.membership.keys(), keys(&[OLD, NEW]));
+    world.query(&keys(&[OLD]), 2, "_serf_install-key", &NEW);
+    assert_eq!(world.written().map(|(_, _, keys)| keys), Some(keys(&[OLD, NEW])));
+    // What a person wrote there is newer.
+    world.reload(reload(keys(&[NEW]), Some("/k")));
+    assert_eq!(*world.agent.membership.keys(), keys(&[NEW]));
+}
+
+#[test]
+fn keys_of_the_configuration_itself_are_not_written() {
+    let mut world = encrypted(None);
+    world.query(&keys(&[OLD]), 1, "_serf_install-key", &NEW);
+    assert_eq!(world.written(), None);
+    assert_eq!(world.logged("event=keys-not-stored"), 1);
+    assert_eq!(*world.agent.membership.keys(), keys(&[OLD, NEW]));
+    world.query(&keys(&[OLD]), 2, "_serf_remove-key", &OLD);
+    assert_eq!(world.logged("event=keys-refused"), 1);
+}

@@ -1,0 +1,217 @@
+//! What differs between the configuration that runs and the file as it is now.
+
+use super::{Config, metadata};
+use crate::agent::reload::Reload;
+use crate::delivery::Delivery;
+use crate::membership::{Changeable, Timing};
+
+impl Config {
+    /// Takes over from `new` what can be changed while it runs, and gives what the agent is to do. What takes a
+    /// restart stays as it is here, so that it is named at each reload until then.
+    pub fn reload(&mut self, new: Self) -> Reload {
+        let mut at_restart = differences(self, &new);
+        let tags_fit = self.takes_tags(&new);
+        if !tags_fit {
+            at_restart.push("tags".into());
+        }
+        let (ours, theirs) = (&mut self.agent, new.agent);
+        let membership = Changeable::of(&theirs.membership);
+        let before = Changeable::of(&ours.membership);
+        let looked_at = [
+            ("keys_file", ours.keys_file != theirs.keys_file),
+            ("join", before.join != membership.join),
+            ("members", before.members != membership.members),
+            ("allow", before.allow != membership.allow),
+            ("forget_after", before.forget_after != membership.forget_after),
+            ("tags", tags_fit && ours.tags != theirs.tags),
+            ("log", self.log != new.log),
+        ];
+        let changed = looked_at.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned());
+        let changed = changed.collect();
+        if tags_fit {
+            ours.tags = theirs.tags;
+        }
+        let of_membership = &mut ours.membership;
+        of_membership.join.clone_from(&membership.join);
+        of_membership.members.clone_from(&membership.members);
+        of_membership.allow.clone_from(&membership.allow);
+        of_membership.forget_after = membership.forget_after;
+        (ours.keys_file, ours.no_effect) = (theirs.keys_file, theirs.no_effect);
+        self.log = new.log;
+        Reload {
+            membership,
+            keys: theirs.membership.keys,
+            keys_file: ours.keys_file.clone(),
+            tags: ours.tags.clone(),
+            no_effect: ours.no_effect.clone(),
+            changed,
+            at_restart,
+        }
+    }
+
+    /// Whether the new tags fit beside what the apps and handlers that run now say; beside the new ones they do.
+    fn takes_tags(&self, new: &Self) -> bool {
+        let agent = &self.agent;
+        let tags = metadata::longest(
+            &agent.membership.cluster,
+            env!("CARGO_PKG_VERSION"),
+            &agent.apps,
+            &agent.publish,
+            Delivery::tags_max(&agent.handlers),
+            &new.agent.tags,
+        );
+        metadata::too_long(&tags).is_none()
+    }
+}
+
+/// The keys of the file that differ and take effect at a restart only.
+fn differences(ours: &Config, theirs: &Config) -> Vec<String> {
+    let (agent, new) = (&ours.agent, &theirs.agent);
+    let (member, new_member) = (&agent.membership, &new.membership);
+    let bind = ours.bind != theirs.bind;
+    let looked_at = [
+        ("node", member.node != new_member.node),
+        ("cluster", member.cluster != new_member.cluster),
+        ("bind", bind),
+        // Where it is not given, it follows `bind`.
+        ("advertise", !bind && ours.advertise != theirs.advertise),
+        ("publish", agent.publish != new.publish),
+        ("profile", ours.profile != theirs.profile),
+        ("label", member.label != new_member.label),
+        ("peers", member.delegate_versions != new_member.delegate_versions),
+        ("safety", agent.safety != new.safety),
+        ("state", ours.state != theirs.state),
+        ("control", ours.control != theirs.control),
+    ];
+    let mut names: Vec<String> =
+        looked_at.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect();
+    if ours.profile == theirs.profile {
+        names.extend(timing(&member.timing, &new_member.timing).map(str::to_owned));
+    }
+    names.extend(each("apps", &agent.apps, &new.apps, |app| &app.check.name));
+    names.extend(each("handlers", &agent.handlers, &new.handlers, |handler| &handler.name));
+    names
+}
+
+/// The single values of the profile that can be set.
+fn timing(ours: &Timing, theirs: &Timing) -> impl Iterator<Item = &'static str> {
+    let looked_at = [
+        ("probe_interval", ours.probe_interval != theirs.probe_interval),
+        ("probe_timeout", ours.probe_timeout != theirs.probe_timeout),
+        ("gossip_interval", ours.gossip_interval != theirs.gossip_interval),
+        ("gossip_nodes", ours.gossip_nodes != theirs.gossip_nodes),
+        ("suspicion_mult", ours.suspicion_mult != theirs.suspicion_mult),
+        ("indirect_checks", ours.indirect_checks != theirs.indirect_checks),
+        ("push_pull_interval", ours.push_pull_interval != theirs.push_pull_interval),
+        ("reclaim_after", ours.reclaim_after != theirs.reclaim_after),
+    ];
+    looked_at.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
+}
+
+/// `apps.web` for each that is new, gone or another one.
+fn each<T: PartialEq>(part: &str, ours: &[T], theirs: &[T], name: impl Fn(&T) -> &str) -> Vec<String> {
+    let missing = |of: &T, from: &[T]| !from.contains(of);
+    let mut names: Vec<String> = Vec::new();
+    for item in theirs.iter().filter(|item| missing(item, ours)) {
+        names.push(format!("{part}.{}", name(item)));
+    }
+    for item in ours.iter().filter(|item| missing(item, theirs)) {
+        let named = format!("{part}.{}", name(item));
+        if !names.contains(&named) {
+            names.push(named);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        let parsed = Config::parse(text, "host1", Ok(()), &mut |path| match path {
+            "/a.keys" => Ok("[\"AAAAAAAAAAAAAAAAAAAAAA==\"]".into()),
+            _ => Ok("[\"AQEBAQEBAQEBAQEBAQEBAQ==\", \"AAAAAAAAAAAAAAAAAAAAAA==\"]".into()),
+        });
+        parsed.unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
+    }
+
+    const OLD: &str = r#"{
+        "bind": "127.0.0.1", "join": ["10.0.0.1"], "keys_file": "/a.keys", "probe_interval": "3s",
+        "apps": { "web": { "checks": [{ "tcp": "127.0.0.1:80" }] }, "db": { "checks": [{ "tcp": "127.0.0.1:81" }] } },
+        "handlers": { "dns": { "run": ["/bin/true"], "env": { "A": "1" } } }
+    }"#;
+
+    #[test]
+    fn the_same_file_changes_nothing_and_defaults_may_be_written_out() {
+        let mut running = parse(OLD);
+        let same = OLD.replace("\"join\"", "\"suspicion_mult\": 4, \"forget_after\": \"72h\", \"join\"");
+        let reload = running.reload(parse(&same));
+        assert_eq!((reload.changed, reload.at_restart), (vec![], vec![]));
+        assert_eq!(reload.keys.keys.len(), 1);
+    }
+
+    #[test]
+    fn what_can_be_changed_is_named_once_and_what_cannot_each_time() {
+        let new = r#"{
+            "bind": "127.0.0.2", "join": ["10.0.0.2"], "keys_file": "/b.keys", "probe_interval": "2s",
+            "members": ["host1"], "allow": ["10.0.0.0/8"], "forget_after": "1h", "tags": { "dc": "x" },
+            "log": { "level": "debug" }, "cluster": "other", "peers": "memberlist", "label": "l",
+            "publish": ["10.0.0.9"], "state": "/tmp/s", "control": "/tmp/c", "safety": { "settle": "9s" },
+            "apps": { "web": { "min_up": 2, "checks": [{ "tcp": "127.0.0.1:80" }] } },
+            "handlers": { "dns": { "run": ["/bin/true"], "env": { "A": "2" } }, "new": { "run": ["/bin/true"] } }
+        }"#;
+        let mut running = parse(OLD);
+        let first = running.reload(parse(new));
+        let changed = ["keys_file", "join", "members", "allow", "forget_after", "tags", "log"];
+        assert_eq!(first.changed, changed);
+        let at_restart = [
+            "cluster",
+            "bind",
+            "publish",
+            "label",
+            "peers",
+            "safety",
+            "state",
+            "control",
+            "probe_interval",
+            "apps.web",
+            "apps.db",
+            "handlers.dns",
+            "handlers.new",
+        ];
+        assert_eq!(first.at_restart, at_restart);
+        assert_eq!(first.keys.keys.len(), 2);
+        assert_eq!(first.membership, Changeable::of(&parse(new).agent.membership));
+        let second = running.reload(parse(new));
+        assert_eq!(second.changed, [""; 0]);
+        assert_eq!(second.at_restart, at_restart);
+        let back = running.reload(parse(OLD));
+        assert_eq!(back.changed, changed);
+        assert_eq!(back.at_restart, [""; 0]);
+    }
+
+    #[test]
+    fn another_profile_is_one_difference() {
+        let mut running = parse(r#"{ "bind": "127.0.0.1" }"#);
+        let reload = running.reload(parse(r#"{ "bind": "127.0.0.1", "profile": "lan" }"#));
+        assert_eq!(reload.at_restart, ["profile"]);
+    }
+
+    #[test]
+    fn tags_that_do_not_fit_beside_the_apps_that_run_wait_with_the_apps() {
+        let long = "x".repeat(40);
+        let apps = |n| {
+            let app = |i| format!("\"{long}{i}\": {{ \"checks\": [{{ \"tcp\": \"127.0.0.1:80\" }}] }}");
+            (0..n).map(app).collect::<Vec<_>>().join(",")
+        };
+        let config = |n, tags: &str| {
+            parse(&format!(r#"{{ "bind": "127.0.0.1", "apps": {{ {} }}, "tags": {{ {tags} }} }}"#, apps(n)))
+        };
+        let tag = format!(r#""t": "{}""#, "y".repeat(200));
+        let mut running = config(6, "");
+        let reload = running.reload(config(1, &tag));
+        assert!(reload.at_restart.contains(&"tags".to_owned()) && reload.tags.is_empty());
+        assert!(!reload.changed.contains(&"tags".to_owned()));
+    }
+}
