@@ -80,6 +80,11 @@ pub const HANDLER_QUEUE_MAX: usize = 256;
 /// See [`HANDLER_QUEUE_MAX`].
 pub const HANDLER_QUEUE_AGE_MAX: Duration = Duration::from_secs(600);
 
+/// Members in all the calls that a `serf` handler has waiting: one window about all members, and some more.
+pub const SERF_LINES_MAX: usize = MEMBERS_MAX + HANDLER_QUEUE_MAX;
+/// Members that `serf` handlers may have heard of: all, and those forgotten in the last window.
+pub const SERF_KNOWN_MAX: usize = 2 * MEMBERS_MAX;
+
 /// Recent events that `events` shows.
 pub const EVENTS_MAX: usize = 256;
 /// Control connections at once; the oldest makes room.

@@ -28,7 +28,8 @@ pub enum Ending {
     },
     /// Goodbye was said; until it got round, or `give_up`.
     Leaving {
-        give_up: Instant,
+        /// Then nothing more is waited for but a run; `None`: that has come.
+        give_up: Option<Instant>,
         done: bool,
         clients: Vec<ClientId>,
     },
@@ -41,8 +42,8 @@ impl Ending {
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Withdrawing { until, .. } => Some(*until),
-            // Once it is over, only the run that is under way is waited for, and that has its own deadlines.
-            Self::Leaving { give_up, done: false, .. } => Some(*give_up),
+            // Later only the run that is under way is waited for, and that has its own deadlines.
+            Self::Leaving { give_up, .. } => *give_up,
             _ => None,
         }
     }
@@ -101,7 +102,7 @@ impl Agent {
         if !matches!(self.ending, Ending::Not) {
             return;
         }
-        self.delivery.stop();
+        self.delivery.leave();
         let until = match self.apps.iter().any(|own| own.app.has_instance()) {
             true => now + WITHDRAW_TIME,
             false => now,
@@ -122,7 +123,7 @@ impl Agent {
         if let Ending::Withdrawing { until, clients, .. } = &mut self.ending
             && *until <= now
         {
-            let (give_up, clients) = (now + LEAVE_TIME_MAX, core::mem::take(clients));
+            let (give_up, clients) = (Some(now + LEAVE_TIME_MAX), core::mem::take(clients));
             self.ending = Ending::Leaving { give_up, done: false, clients };
             self.membership.leave(now);
             self.take_up_membership(now);
@@ -130,8 +131,11 @@ impl Agent {
         let is_over = match &mut self.ending {
             Ending::Stopping { .. } => true,
             Ending::Leaving { give_up, done, .. } => {
-                *done |= *give_up <= now;
-                *done
+                if give_up.take_if(|at| *at <= now).is_some() {
+                    *done = true;
+                    self.delivery.stop();
+                }
+                *done && !self.delivery.is_waiting()
             }
             _ => false,
         };

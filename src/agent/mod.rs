@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 
 use crate::check::attempt::{Exit, Outcome, Target};
 use crate::check::{App, AppState};
-use crate::delivery::{AppSituation, Delivery, Run, RunId, Signal, World};
+use crate::delivery::{AppSituation, Delivery, MemberEvent, Run, RunId, Signal, World};
 use crate::membership::{Member, Membership, QueryId, ResolveId, SendError, StreamEvent, StreamId};
 use crate::rng::{Rng, Seed};
 use crate::time::{Instant, earliest};
@@ -256,6 +256,8 @@ impl Agent {
             descriptors: 0,
         };
         agent.tell(news::started(now, &agent.identity, agent.apps.len(), handlers, keys));
+        let node = agent.identity.node.clone();
+        agent.delivery.handle_member(now, MemberEvent::Join, &node, agent.membership.member(&node));
         agent.drain_checks(now);
         agent.finish(now);
         agent

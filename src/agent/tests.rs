@@ -36,6 +36,7 @@ fn mail() -> delivery::Config {
         apps: vec!["web".into()],
         place: Place::All,
         events: vec![EventKind::AppUp, EventKind::AppDown],
+        member_events: Vec::new(),
         timeout: secs(30),
         debounce: Duration::ZERO,
         min_interval: Duration::ZERO,
@@ -261,4 +262,69 @@ fn a_late_loop_is_gauged_and_told_once() {
     assert_eq!(world.logged("event=loop-late"), 1);
     let late = world.status().loop_late;
     assert!(late.max_ms > 80_000 && late.count == 1, "{late:?}");
+}
+
+/// The runs of `serf` handlers: the event and stdin.
+fn told(world: &World) -> Vec<String> {
+    let run = |action: &Action| {
+        let Action::Run { run, .. } = action else { return None };
+        let event = run.env.iter().find(|(name, _)| &**name == "SERF_EVENT").map(|(_, value)| value)?;
+        Some(format!("{event} {}", String::from_utf8_lossy(&run.stdin)))
+    };
+    world.done.iter().filter_map(run).collect()
+}
+
+fn script() -> delivery::Config {
+    delivery::Config { name: "script".into(), mode: Mode::Serf, events: Vec::new(), ..mail() }
+}
+
+#[test]
+fn serf_handlers_are_told_of_the_own_start_and_of_changes_of_the_own_tags() {
+    let mut world = World::new(vec![script()]);
+    world.run_for(secs(30));
+    let version = tags::VERSION;
+    let line = |app| format!("fra1\t192.0.2.1\t\ta.web={app},cluster=tny,dc=fra,v={version}\n");
+    // The verdict came in the same window.
+    assert_eq!(told(&world), [format!("member-join {}", line("up"))]);
+    world.ask(r#"{"cmd":"app","app":"web","to":"down"}"#);
+    world.run_for(secs(30));
+    assert_eq!(told(&world), [format!("member-update {}", line("down!"))]);
+}
+
+#[test]
+fn serf_handlers_are_told_of_the_own_leave_before_the_end_and_of_nothing_after_a_stop() {
+    for (command, last) in [("leave", Some("member-leave")), ("stop", None)] {
+        let mut world = World::new(vec![script()]);
+        world.run_for(secs(30));
+        world.ask(&format!(r#"{{"cmd":"{command}"}}"#));
+        world.run_for(secs(30));
+        let told = told(&world);
+        assert_eq!(told.last().and_then(|told| told.split(' ').next()), last, "{told:?}");
+        let place = |is: fn(&Action) -> bool| world.done.iter().rposition(is);
+        let (run, exit) = (
+            place(|action| matches!(action, Action::Run { .. })),
+            place(|action| matches!(action, Action::Exit { .. })),
+        );
+        assert!(exit.is_some() && run < exit, "{:?}", world.done);
+    }
+}
+
+#[test]
+fn calls_that_wait_behind_one_that_hangs_do_not_hold_up_the_end() {
+    let mut world = World::new(vec![delivery::Config { timeout: secs(300), ..script() }]);
+    world.run_for(secs(30));
+    world.runs_hang = true;
+    world.ask(r#"{"cmd":"app","app":"web","to":"down"}"#);
+    world.run_for(secs(1));
+    let id = world.done.iter().find_map(|action| match action {
+        Action::Run { id, .. } => Some(*id),
+        _ => None,
+    });
+    world.ask(r#"{"cmd":"leave"}"#);
+    world.run_for(secs(100));
+    assert!(world.agent.delivery.is_running() && told(&world).is_empty());
+    assert!(world.agent.next_deadline().is_none_or(|at| at > world.now), "it would spin");
+    world.agent.handle_exit(world.now, id.expect("it ran"), Exit::Signal(9), b"");
+    world.drain();
+    assert!(world.done.contains(&Action::Exit { code: 0 }) && told(&world).is_empty());
 }

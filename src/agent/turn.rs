@@ -9,7 +9,7 @@ use crate::agent::{Action, Agent, ClientId, Counted, UNKNOWN_SOURCE, news, tags}
 use crate::check::attempt::{Outcome, Target};
 use crate::check::{self, AppState};
 use crate::control::text;
-use crate::delivery::{self, AppSituation, EventKind, Occurrence};
+use crate::delivery::{self, AppSituation, EventKind, MemberEvent, Occurrence};
 use crate::membership::{self, Member};
 use crate::safety::{self, Reason};
 use crate::time::Instant;
@@ -52,6 +52,9 @@ impl Agent {
     fn take_up(&mut self, now: Instant, event: membership::Event) {
         use membership::Event as Happened;
         self.dirty |= news::matters(&event);
+        if let Some((told, node)) = in_serfs_terms(&event) {
+            self.delivery.handle_member(now, told, node, self.membership.member(node));
+        }
         match news::of_membership(now, &event) {
             news::Told::Event(told) => self.tell(told),
             news::Told::Noise(kind, text) => {
@@ -234,6 +237,7 @@ impl Agent {
         self.membership.set_meta(now, &meta);
         self.meta = meta;
         let node = self.identity.node.clone();
+        self.delivery.handle_member(now, MemberEvent::Update, &node, self.membership.member(&node));
         self.learn_tags(now, &node);
         true
     }
@@ -388,6 +392,19 @@ fn noise_text(kind: Kind, peer: SocketAddr, text: &str) -> String {
         Kind::Bad(_) => format!("dropped a message: {text}{place}"),
         Kind::SendError => format!("{text}{place}"),
         _ => format!("refused: {text}{place}"),
+    }
+}
+
+/// What a Serf agent would call it, and the member. One that came back at another address is said to have joined, too.
+fn in_serfs_terms(event: &membership::Event) -> Option<(MemberEvent, &str)> {
+    use membership::Event as Happened;
+    match event {
+        Happened::Joined { node, .. } => Some((MemberEvent::Join, node)),
+        Happened::Left { node } => Some((MemberEvent::Leave, node)),
+        Happened::Failed { node, .. } => Some((MemberEvent::Failed, node)),
+        Happened::Updated { node } | Happened::Moved { node, .. } => Some((MemberEvent::Update, node)),
+        Happened::Forgotten { node } => Some((MemberEvent::Reap, node)),
+        _ => None,
     }
 }
 

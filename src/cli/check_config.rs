@@ -12,7 +12,7 @@ use crate::agent::AppConfig;
 use crate::check::CheckConfig;
 use crate::check::attempt::{Body, Target};
 use crate::config::{Config, Problem, units};
-use crate::delivery::{self, EventKind, Mode};
+use crate::delivery::{self, EventKind, MemberEvent, Mode};
 use crate::driver::files::{self, LoadError, LoadErrorKind};
 use crate::membership;
 use crate::safety::{AllDown, MinUp};
@@ -222,6 +222,9 @@ fn show_handler(handler: &delivery::Config) -> Value {
     if !handler.events.is_empty() {
         shown["events"] = handler.events.iter().map(|kind: &EventKind| kind.as_str()).collect();
     }
+    if !handler.member_events.is_empty() {
+        shown["events"] = handler.member_events.iter().map(|event: &MemberEvent| event.as_str()).collect();
+    }
     if let Some(user) = &handler.user {
         shown["user"] = json!(user);
     }
@@ -274,7 +277,8 @@ mod tests {
         "handlers": {
           "dns": { "run": ["/bin/true"], "resync": "1h", "user": "nobody", "apps": ["web"], "timeout": "8s",
             "debounce": "1s", "min_interval": "2s" },
-          "mail": { "run": ["/bin/true"], "mode": "event", "where": "self", "events": ["app-up"] } },
+          "mail": { "run": ["/bin/true"], "mode": "event", "where": "self", "events": ["app-up"] },
+          "script": { "run": ["/bin/true"], "mode": "serf", "events": ["member-join", "member-reap"] } },
         "safety": { "settle": "3s" }, "log": { "level": "debug", "file": "/l", "max_size": "2MiB" } }"#;
 
     /// All objects of each kind in a configuration, with the table of their keys and what is never shown.

@@ -8,7 +8,7 @@ use super::schema::HANDLER;
 use super::section::{Section, Spot, word};
 use super::{Programs, ReadSecret};
 use crate::agent::AppConfig;
-use crate::delivery::{Config, EventKind, Mode, Place};
+use crate::delivery::{Config, EventKind, MemberEvent, Mode, Place};
 use crate::limits::HANDLERS_MAX;
 
 const ENV_NAME: &str = "names of variables are letters, digits and _, and do not begin with a digit";
@@ -23,6 +23,8 @@ const EVENTS: &[&str] = &[
     "quorum",
     "no-quorum",
 ];
+const MEMBER_EVENTS: &[&str] =
+    &["member-join", "member-leave", "member-failed", "member-update", "member-reap"];
 
 type Variables = Vec<(Box<str>, Box<str>)>;
 
@@ -68,18 +70,21 @@ fn handler(
     let ignored: &[&str] = match mode {
         Mode::Sync => &[],
         Mode::Picored1 => &["resync"],
-        Mode::Event | Mode::Serf => &["resync", "debounce", "min_interval"],
+        Mode::Event => &["resync", "debounce", "min_interval"],
+        Mode::Serf => &["apps", "resync", "debounce", "min_interval"],
     };
     for spot in ignored.iter().filter_map(|name| section.spot(name)) {
         report.note(spot.value.at, &spot.path, format!("has no effect for mode \"{}\"", mode.as_str()));
     }
+    let (events, member_events) = events(report, section, mode);
     Config {
         name: name.into(),
         run: section.spot("run").and_then(|spot| argv(report, &spot, programs)).unwrap_or_default(),
         mode,
         apps: app_names(report, section, apps, mode),
         place: place(report, section, mode),
-        events: events(report, section, mode),
+        events,
+        member_events,
         timeout: section.duration(report, "timeout"),
         debounce: section.duration(report, "debounce"),
         min_interval: section.duration(report, "min_interval"),
@@ -93,12 +98,7 @@ fn mode(report: &mut Report, section: &Section<'_>) -> Mode {
     match section.word(report, "mode") {
         "event" => Mode::Event,
         "picored1" => Mode::Picored1,
-        "serf" => {
-            if let Some(spot) = section.spot("mode") {
-                report.no_effect(spot.value.at, &spot.path, "");
-            }
-            Mode::Serf
-        }
+        "serf" => Mode::Serf,
         _ => Mode::Sync,
     }
 }
@@ -122,6 +122,9 @@ fn place(report: &mut Report, section: &Section<'_>, mode: Mode) -> Place {
 
 fn app_names(report: &mut Report, section: &Section<'_>, apps: &[AppConfig], mode: Mode) -> Vec<Box<str>> {
     let all = || apps.iter().map(|app| app.check.name.clone());
+    if mode == Mode::Serf {
+        return Vec::new();
+    }
     if !section.is_set("apps") {
         if apps.is_empty() && matches!(mode, Mode::Sync | Mode::Picored1) {
             report.note(section.at, &section.path, "never runs: there are no apps in this file");
@@ -155,22 +158,41 @@ fn app_names(report: &mut Report, section: &Section<'_>, apps: &[AppConfig], mod
     names
 }
 
-fn events(report: &mut Report, section: &Section<'_>, mode: Mode) -> Vec<EventKind> {
-    let Some(spot) = section.spot("events") else { return Vec::new() };
-    if mode != Mode::Event {
-        report.at(&spot, "belongs to handlers with \"mode\": \"event\"");
+/// Of an `event` handler and of a `serf` handler: what it wants, empty for all.
+fn events(report: &mut Report, section: &Section<'_>, mode: Mode) -> (Vec<EventKind>, Vec<MemberEvent>) {
+    let none = (Vec::new(), Vec::new());
+    let Some(spot) = section.spot("events") else { return none };
+    match mode {
+        Mode::Serf => {
+            (Vec::new(), chosen(report, &spot, MEMBER_EVENTS, &MemberEvent::ALL, MemberEvent::as_str))
+        }
+        Mode::Event => (chosen(report, &spot, EVENTS, &EventKind::ALL, EventKind::as_str), Vec::new()),
+        Mode::Sync | Mode::Picored1 => {
+            report.at(&spot, "belongs to handlers with \"mode\": \"event\" or \"serf\"");
+            none
+        }
     }
+}
+
+/// The events that the list at `spot` names.
+fn chosen<E: Copy + PartialEq>(
+    report: &mut Report,
+    spot: &Spot<'_>,
+    words: &'static [&'static str],
+    all: &[E],
+    name: fn(E) -> &'static str,
+) -> Vec<E> {
     let mut events = Vec::new();
     let items = spot.list(report);
     for spot in items.iter().flatten() {
-        let Some(text) = word(report, spot, EVENTS) else { continue };
-        match EventKind::ALL.into_iter().find(|kind| kind.as_str() == text) {
-            Some(kind) if events.contains(&kind) => report.at(spot, "is the same event again; remove it"),
-            kind => events.extend(kind),
+        let Some(text) = word(report, spot, words) else { continue };
+        match all.iter().find(|&&event| name(event) == text) {
+            Some(event) if events.contains(event) => report.at(spot, "is the same event again; remove it"),
+            event => events.extend(event),
         }
     }
     if items.is_some_and(|items| items.is_empty()) {
-        report.at(&spot, "names no event, so it would never run; leave it out for all events");
+        report.at(spot, "names no event, so it would never run; leave it out for all events");
     }
     events
 }
@@ -262,6 +284,7 @@ mod tests {
     #[test]
     fn every_event_has_its_word() {
         assert_eq!(EventKind::ALL.map(EventKind::as_str), EVENTS);
+        assert_eq!(MemberEvent::ALL.map(MemberEvent::as_str), MEMBER_EVENTS);
     }
 
     #[test]

@@ -346,7 +346,12 @@ fn each_wrong_value_of_a_handler_is_one_problem_at_its_place() {
     handler(
         r#""run": ["/x"], "events": ["app-up"]"#,
         "[\"app",
-        ".events: belongs to handlers with \"mode\": \"event\"",
+        ".events: belongs to handlers with \"mode\": \"event\" or \"serf\"",
+    );
+    handler(
+        r#""run": ["/x"], "mode": "serf", "events": ["member-join", "app-up"]"#,
+        "\"app",
+        ".events[1]: \"app-up\" is not one of \"member-join\", \"member-leave\", \"member-failed\", \"member-update\", \"member-reap\"",
     );
     handler(
         r#""run": ["/x"], "mode": "event", "events": ["app-upp"]"#,
@@ -468,7 +473,7 @@ fn the_default_place_depends_on_the_mode() {
             r#"{{"insecure": true, "handlers": {{"h": {{"run": ["/x"], "mode": "{mode}"}}}}}}"#
         ));
         assert_eq!(config.agent.handlers[0].place, want);
-        assert_eq!(config.agent.no_effect.is_empty(), mode != "serf");
+        assert_eq!(config.agent.no_effect, []);
     }
 }
 

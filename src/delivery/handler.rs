@@ -2,12 +2,16 @@
 
 use core::time::Duration;
 
+use super::coalesce::Flushed;
 use super::event::Queue;
 use super::job::{Job, Step};
 use super::record::{Record, State};
 use super::retry::{self, Meaning};
 use super::run::Run;
-use super::{Action, Config, HandlerStatus, LastRun, Mode, Place, Report, ReportKind, RunId, Signal, World};
+use super::serf::Calls;
+use super::{
+    Action, Config, End, HandlerStatus, LastRun, Mode, Place, Report, ReportKind, RunId, Signal, World,
+};
 use crate::check::attempt::Exit;
 use crate::limits::OUTPUT_MAX;
 use crate::rng::Rng;
@@ -28,8 +32,9 @@ pub struct Turn<'a> {
     pub now: Instant,
     pub world: &'a World<'a>,
     pub out: &'a mut Out,
-    /// No more runs are started.
-    pub stopped: bool,
+    /// What just happened to members, for `serf` handlers.
+    pub flushed: &'a Flushed,
+    pub end: End,
 }
 
 /// What all handlers share.
@@ -61,7 +66,7 @@ pub struct Handler {
 enum Work {
     Jobs(Vec<Job>),
     Events(Box<Queue>),
-    Nothing,
+    Calls(Box<Calls>),
 }
 
 /// The run that is under way. The job (or the event queue) knows what it tells.
@@ -127,7 +132,7 @@ impl Handler {
                 Work::Jobs(config.apps.iter().map(|app| Job::new(&config, app)).collect())
             }
             Mode::Event => Work::Events(Box::new(Queue::new(&config, others))),
-            Mode::Serf => Work::Nothing,
+            Mode::Serf => Work::Calls(Box::new(Calls::new(&config))),
         };
         let gates = Gates { closed_since: Some(now), shown: true };
         Self { config, work, running: None, gates, others: Vec::new(), turn: 0, wake: None }
@@ -154,7 +159,7 @@ impl Handler {
             stuck,
             busy_until: self.others.iter().map(|o| o.until(&self.config)).max().filter(|&at| at > turn.now),
         };
-        let may_start = self.running.is_none() && !turn.stopped;
+        let may_start = self.running.is_none() && self.goes_on(turn.end);
         let (started, wake) = match &mut self.work {
             Work::Jobs(jobs) => step_jobs(jobs, self.turn, turn, around, may_start),
             Work::Events(queue) => {
@@ -165,7 +170,13 @@ impl Handler {
                 };
                 (started, wake)
             }
-            Work::Nothing => (None, None),
+            Work::Calls(calls) => {
+                let started = match calls.step(turn, around) {
+                    Step::Ready if may_start => calls.start(turn, &self.config).map(|run| (0, run)),
+                    _ => None,
+                };
+                (started, None)
+            }
         };
         self.wake = earliest([self.wake, wake]);
         if let Some((job, run)) = started {
@@ -196,7 +207,7 @@ impl Handler {
                 let app = match &self.work {
                     Work::Jobs(jobs) => jobs.get(running.job).map(|job| &*job.app),
                     Work::Events(queue) => queue.current_app(),
-                    Work::Nothing => None,
+                    Work::Calls(_) => None,
                 };
                 // Once more when it is stuck: people must know what nothing here can end.
                 let after =
@@ -262,9 +273,23 @@ impl Handler {
                 }
             }
             Work::Events(queue) => queue.ended(now, &self.config, meaning, last, out),
-            Work::Nothing => {}
+            Work::Calls(calls) => calls.ended(now, &self.config, meaning, last, out),
         }
         true
+    }
+
+    /// Whether it still starts runs.
+    pub fn goes_on(&self, end: End) -> bool {
+        match end {
+            End::Not => true,
+            End::Leaving => self.config.mode == Mode::Serf && self.config.place != Place::One,
+            End::Stopped => false,
+        }
+    }
+
+    /// A `serf` handler with something to tell.
+    pub fn has_calls(&self) -> bool {
+        matches!(&self.work, Work::Calls(calls) if !calls.is_empty())
     }
 
     /// The jobs of a `sync` or `picored1` handler.
@@ -293,7 +318,7 @@ impl Handler {
                 tags.extend(jobs.iter().map(|job| (job.key.to_string(), job.record().to_string())))
             }
             Work::Events(queue) => tags.push((queue.key.to_string(), queue.record().to_string())),
-            Work::Nothing => {}
+            Work::Calls(calls) => tags.push(calls.tag()),
         }
     }
 
@@ -301,7 +326,7 @@ impl Handler {
         match &self.work {
             Work::Jobs(jobs) => list.extend(jobs.iter().map(|job| job.status(&self.config, world))),
             Work::Events(queue) => list.push(queue.status(&self.config, world)),
-            Work::Nothing => {}
+            Work::Calls(calls) => list.push(calls.status(&self.config, world)),
         }
     }
 }

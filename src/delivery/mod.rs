@@ -1,11 +1,13 @@
 //! Handlers: when one runs, on which node, with what, and what its result means (`interfaces`, section 4).
 
+mod coalesce;
 mod event;
 mod handler;
 mod job;
 pub mod record;
 mod retry;
 pub mod run;
+mod serf;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -18,6 +20,7 @@ use crate::rng::Rng;
 use crate::safety::{Address, Reason, Verdict};
 use crate::time::{Instant, earliest};
 use crate::view::Instance;
+use coalesce::Coalescer;
 use handler::{Handler, Out, Turn};
 use record::{EventRecord, LC_MAX, Record, State, Told};
 pub use run::Run;
@@ -33,6 +36,8 @@ pub struct Config {
     pub place: Place,
     /// Of `event` handlers: the events they want; empty: all.
     pub events: Vec<EventKind>,
+    /// Of `serf` handlers: the events they want; empty: all.
+    pub member_events: Vec<MemberEvent>,
     pub timeout: Duration,
     pub debounce: Duration,
     pub min_interval: Duration,
@@ -47,7 +52,6 @@ pub enum Mode {
     Sync,
     Event,
     Picored1,
-    /// Accepted in the configuration; runs nothing yet.
     Serf,
 }
 
@@ -119,6 +123,32 @@ impl EventKind {
             Self::NodeAddress => "node-address",
             Self::Quorum => "quorum",
             Self::NoQuorum => "no-quorum",
+        }
+    }
+}
+
+/// What happened to a member, in Serf's terms: what a `serf` handler can be told (`interfaces`, 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberEvent {
+    Join,
+    Leave,
+    Failed,
+    /// Its tags changed, or its address while it was alive.
+    Update,
+    /// It is forgotten.
+    Reap,
+}
+
+impl MemberEvent {
+    pub const ALL: [Self; 5] = [Self::Join, Self::Leave, Self::Failed, Self::Update, Self::Reap];
+    /// As Serf and the configuration spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "member-join",
+            Self::Leave => "member-leave",
+            Self::Failed => "member-failed",
+            Self::Update => "member-update",
+            Self::Reap => "member-reap",
         }
     }
 }
@@ -233,7 +263,7 @@ pub enum ReportKind {
 #[derive(Clone, Debug)]
 pub struct HandlerStatus<'a> {
     pub config: &'a Config,
-    /// The app, for `sync` and `picored1` handlers one entry each; `None` for event handlers.
+    /// The app, for `sync` and `picored1` handlers one entry each; `None` for `event` and `serf` handlers.
     pub app: Option<&'a str>,
     /// Who acts, as this node sees it; `None`: nobody can, or everybody does (`all`, `self`).
     pub runner: Option<Box<str>>,
@@ -265,8 +295,19 @@ impl LastRun {
 /// All handlers of this node.
 pub struct Delivery {
     handlers: Vec<Handler>,
+    /// Where there are `serf` handlers: what happened to members.
+    members: Option<Coalescer>,
     out: Out,
-    stopped: bool,
+    end: End,
+}
+
+/// Whether runs are still started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Not,
+    /// Only those that tell what this node sees of its own goodbye.
+    Leaving,
+    Stopped,
 }
 
 impl Delivery {
@@ -274,7 +315,16 @@ impl Delivery {
     pub fn new(configs: Vec<Config>, seed: u64, now: Instant) -> Self {
         let handlers = configs.iter().map(|config| Handler::new(config.clone(), &configs, now)).collect();
         let out = Out { actions: VecDeque::new(), rng: Rng::new(seed), next_id: 1 };
-        Self { handlers, out, stopped: false }
+        let members = configs.iter().any(|config| config.mode == Mode::Serf).then(Coalescer::default);
+        Self { handlers, members, out, end: End::Not }
+    }
+
+    /// Something happened to a member, this node among them; `serf` handlers are told. `member` is `None` if it is no
+    /// longer in the table. Call `update` afterwards.
+    pub fn handle_member(&mut self, now: Instant, event: MemberEvent, node: &str, member: Option<&Member>) {
+        if let Some(members) = &mut self.members {
+            members.push(now, event, node, member.map(serf::line));
+        }
     }
 
     /// Queues an event for the handlers that want it. Call `update` afterwards.
@@ -293,24 +343,37 @@ impl Delivery {
     }
     /// Looks at the world again: after anything that may matter, and when `next_deadline` has come.
     pub fn update(&mut self, now: Instant, world: &World<'_>) {
-        let mut turn = Turn { now, world, out: &mut self.out, stopped: self.stopped };
+        let flushed = self.members.as_mut().map(|members| members.flush(now)).unwrap_or_default();
+        let mut turn = Turn { now, world, out: &mut self.out, flushed: &flushed, end: self.end };
         for handler in &mut self.handlers {
             handler.update(&mut turn);
         }
     }
-    /// No more runs are started (the node stops or leaves).
+    /// No more runs are started.
     pub fn stop(&mut self) {
-        self.stopped = true;
+        self.end = End::Stopped;
+    }
+    /// The node leaves. Only `serf` handlers go on, for as a Serf agent's they are told of the own leave; not those of
+    /// which one node acts: that is another one now.
+    pub fn leave(&mut self) {
+        self.end = End::Leaving;
     }
     pub fn poll_action(&mut self) -> Option<Action> {
         self.out.actions.pop_front()
     }
     pub fn next_deadline(&self) -> Option<Instant> {
-        earliest(self.handlers.iter().map(Handler::next_deadline))
+        let window = self.members.as_ref().and_then(Coalescer::deadline);
+        earliest(self.handlers.iter().map(Handler::next_deadline).chain([window]))
     }
     /// Whether a child of a handler is still running; one that even KILL does not end does not count.
     pub fn is_running(&self) -> bool {
         self.handlers.iter().any(Handler::is_running)
+    }
+    /// While leaving: whether something is still to be told.
+    pub fn is_waiting(&self) -> bool {
+        let is_open = self.members.as_ref().is_some_and(|members| members.deadline().is_some());
+        let is_waiting = |handler: &Handler| handler.goes_on(self.end) && (is_open || handler.has_calls());
+        self.end == End::Leaving && self.handlers.iter().any(is_waiting)
     }
     /// P: what this node takes the outside to show of `app`, over all handlers that tell it. `None`: no handler here
     /// tells it at all; `Some(None)`: nothing is known to have been told yet.
@@ -359,7 +422,10 @@ impl Delivery {
                     let longest = EventRecord { state: longest.state, done: longest.told };
                     tags.push((format!("h.{}", config.name), longest.to_string()));
                 }
-                Mode::Serf => {}
+                Mode::Serf => {
+                    let longest = EventRecord { state: longest.state, done: Told::Nothing };
+                    tags.push((format!("h.{}", config.name), longest.to_string()));
+                }
             }
         }
         tags

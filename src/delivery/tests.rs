@@ -4,6 +4,7 @@ mod cluster;
 mod ends;
 mod events;
 mod picored1;
+mod serf;
 
 use super::*;
 use crate::membership::State as MemberState;
@@ -25,6 +26,7 @@ fn config(mode: Mode, place: Place) -> Config {
         apps: vec!["web".into()],
         place,
         events: vec![],
+        member_events: vec![],
         timeout: secs(30),
         debounce: secs(3),
         min_interval: secs(5),

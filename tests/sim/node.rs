@@ -164,6 +164,7 @@ impl Settings {
             apps,
             place: Place::One,
             events: Vec::new(),
+            member_events: Vec::new(),
             timeout: secs(30),
             debounce: secs(3),
             min_interval: secs(5),
