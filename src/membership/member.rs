@@ -65,6 +65,8 @@ pub struct Member {
     pub(super) suspicion: Option<Box<Suspicion>>,
     /// Serf's Lamport time of the last intent about it.
     pub(super) intent_ltime: u64,
+    /// That intent was to leave.
+    pub(super) intent_leaves: bool,
     /// When it was last asked, out of turn, whether it is alive after all.
     pub(super) asked_at: Option<Instant>,
 }
@@ -84,6 +86,7 @@ impl Member {
             udp_blocked: false,
             suspicion: None,
             intent_ltime: 0,
+            intent_leaves: false,
             asked_at: None,
         }
     }

@@ -87,7 +87,7 @@ impl Membership {
         // memberlist, too, adds it as dead and lets the alive message wake it up.
         (member.state, member.incarnation) = (State::Dead, 0);
         member.mapped = addr.is_mapped();
-        member.intent_ltime = self.serf.buffered_ltime(alive.node);
+        (member.intent_ltime, member.intent_leaves) = self.serf.buffered(alive.node);
         self.table.insert(member, &mut self.rng);
         self.apply_alive_as(now, alive, addr, port, false);
     }

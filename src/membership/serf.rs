@@ -31,8 +31,8 @@ pub(super) struct Serf {
     /// The membership clock.
     clock: u64,
     pub broadcasts: Broadcasts,
-    /// The newest intents about members that are not known (yet).
-    buffered: VecDeque<(Box<str>, u64)>,
+    /// The newest intents about members that are not known (yet): whose, its time, whether it is to leave.
+    buffered: VecDeque<(Box<str>, u64, bool)>,
     /// Time of the own last join intent.
     own_join: u64,
 }
@@ -71,21 +71,22 @@ impl Serf {
         }
     }
 
-    /// What is known of a member that just became known.
-    pub fn buffered_ltime(&self, node: &str) -> u64 {
-        self.buffered.iter().find(|(name, _)| **name == *node).map_or(0, |(_, ltime)| *ltime)
+    /// What is known of a member that just became known: the time of its intent, and whether that is to leave.
+    pub fn buffered(&self, node: &str) -> (u64, bool) {
+        let found = self.buffered.iter().find(|(name, _, _)| **name == *node);
+        found.map_or((0, false), |&(_, ltime, leaves)| (ltime, leaves))
     }
 
     /// Remembers the newest intent about a stranger. True if it is news.
-    fn buffer(&mut self, node: &str, ltime: u64) -> bool {
-        if ltime <= self.buffered_ltime(node) || node.len() > limits::NAME_MAX {
+    fn buffer(&mut self, node: &str, ltime: u64, leaves: bool) -> bool {
+        if ltime <= self.buffered(node).0 || node.len() > limits::NAME_MAX {
             return false;
         }
-        self.buffered.retain(|(name, _)| **name != *node);
+        self.buffered.retain(|(name, _, _)| **name != *node);
         if self.buffered.len() >= limits::INTENTS_MAX {
             self.buffered.pop_front();
         }
-        self.buffered.push_back((node.into(), ltime));
+        self.buffered.push_back((node.into(), ltime, leaves));
         true
     }
 
@@ -97,11 +98,12 @@ impl Serf {
         self.broadcasts.push(node, &bytes);
     }
 
-    /// Our part of a push/pull; nothing where the application is not Serf.
+    /// Our part of a push/pull; nothing where the application is not Serf. A member that left without an intent, as
+    /// bare memberlist programs do, is failed to Serf's agents (P 8.4); named here it would be left to some of them.
     pub fn encode_user_state(&self, members: &[Member], queries: &Queries) -> Vec<u8> {
         let mut out = Vec::new();
         if self.active {
-            let left = members.iter().filter(|m| m.state == State::Left);
+            let left = members.iter().filter(|m| m.state == State::Left && m.intent_leaves);
             let state = UserState {
                 ltime: self.clock,
                 event_ltime: queries.event_clock(),
@@ -151,11 +153,11 @@ impl Membership {
 
     /// True if it is news. A leave intent about a failed member makes it left, as Serf's force-leave does.
     fn note_intent(&mut self, now: Instant, node: &str, ltime: u64, leaves: bool) -> bool {
-        let Some(member) = self.table.get_mut(node) else { return self.serf.buffer(node, ltime) };
+        let Some(member) = self.table.get_mut(node) else { return self.serf.buffer(node, ltime, leaves) };
         if ltime <= member.intent_ltime {
             return false;
         }
-        member.intent_ltime = ltime;
+        (member.intent_ltime, member.intent_leaves) = (ltime, leaves);
         if leaves && member.state == State::Dead {
             (member.state, member.since) = (State::Left, now);
             self.changed = true;
@@ -206,7 +208,8 @@ impl Membership {
         let (node, ltime) = (self.config.node.clone(), self.serf.clock);
         self.serf.witness(ltime);
         self.serf.own_join = ltime;
-        self.me_mut().intent_ltime = ltime;
+        let me = self.me_mut();
+        (me.intent_ltime, me.intent_leaves) = (ltime, false);
         self.serf.broadcast(&node, &SerfMessage::Join { ltime, node: &node });
     }
 
@@ -231,7 +234,8 @@ impl Membership {
         let (node, ltime) = (self.config.node.clone(), self.serf.clock);
         self.serf.clock = self.serf.clock.saturating_add(1);
         let intent = SerfMessage::Leave { ltime, node: &node, prune: false };
-        self.me_mut().intent_ltime = ltime;
+        let me = self.me_mut();
+        (me.intent_ltime, me.intent_leaves) = (ltime, true);
         self.serf.broadcast(&node, &intent);
         let mut payload = Vec::new();
         intent.encode(&mut payload);

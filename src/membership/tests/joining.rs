@@ -1,6 +1,7 @@
 //! Join targets: names that stand for several nodes, and who is taken for oneself.
 
 use super::*;
+use crate::wire::serf::UserState;
 
 /// A node that joins whatever the look-ups of `all.example.net` give.
 fn by_name(node: &str, own: SocketAddr) -> Config {
@@ -104,4 +105,21 @@ fn the_time_of_one_that_left_stays_behind_the_clocks() {
     net.run(5 * SECOND);
     assert!(net.nodes[2].me().intent_ltime > left);
     assert_eq!(net.nodes[0].member("c").expect("back").intent_ltime, net.nodes[2].me().intent_ltime);
+}
+
+/// Goal: only who left by Serf's intent is called left in Serf's part of a push/pull; a bare memberlist program that
+/// said goodbye has none, and Serf's agents take it for failed.
+#[test]
+fn serf_is_told_of_those_who_left_by_its_intent_only() {
+    let mut net = Net::new(&["a", "b", "c"]);
+    net.run(5 * SECOND);
+    net.nodes[2].leave(net.now);
+    net.settle();
+    net.run(10 * SECOND);
+    let incarnation = net.nodes[0].member("b").expect("known").incarnation;
+    net.nodes[0].handle_dead(net.now, &Claim { node: "b", from: "b", incarnation });
+    let states: Vec<_> = ["b", "c"].map(|name| net.nodes[0].member(name).expect("kept").state).into();
+    assert_eq!(states, [State::Left, State::Left]);
+    let told = net.nodes[0].serf.encode_user_state(net.nodes[0].table.members(), &net.nodes[0].queries);
+    assert_eq!(UserState::decode(&told).expect("our own").left_members, ["c"]);
 }
