@@ -24,30 +24,8 @@ impl Bare {
         Self { process, stdin: None }
     }
 
-    /// Sends a command and waits for its end; what it said meanwhile, or why it failed.
-    pub fn command(&self, line: &str) -> Result<Vec<Value>, String> {
-        let mark = self.mark();
-        let mut stdin = self.stdin.as_ref().expect("it runs");
-        stdin.write_all(format!("{line}\n").as_bytes()).map_err(|e| format!("{}: {e}", self.name()))?;
-        let started = Instant::now();
-        let word = line.split(' ').next().unwrap_or_default();
-        loop {
-            let events = events(&self.process.log_from(mark));
-            if let Some(end) =
-                events.iter().find(|event| event["event"] == "done" && event["command"] == word)
-            {
-                let failure = end["error"].as_str().unwrap_or_default();
-                return if failure.is_empty() { Ok(events) } else { Err(failure.into()) };
-            }
-            if started.elapsed() > PATIENCE {
-                return Err(format!("{}: no answer to {line}", self.name()));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    }
-
     fn run(&self, line: &str) -> Vec<Value> {
-        self.command(line).unwrap_or_else(|why| panic!("{} {line}: {why}", self.name()))
+        self.tell(line).unwrap_or_else(|why| panic!("{} {line}: {why}", self.name()))
     }
 }
 
@@ -143,6 +121,27 @@ impl Peer for Bare {
             (text("name"), Member { state: text("state"), addr: text("addr"), tags })
         })
         .collect()
+    }
+
+    fn tell(&self, line: &str) -> Result<Vec<Value>, String> {
+        let mark = self.mark();
+        let mut stdin = self.stdin.as_ref().expect("it runs");
+        stdin.write_all(format!("{line}\n").as_bytes()).map_err(|e| format!("{}: {e}", self.name()))?;
+        let started = Instant::now();
+        let word = line.split(' ').next().unwrap_or_default();
+        loop {
+            let events = events(&self.process.log_from(mark));
+            if let Some(end) =
+                events.iter().find(|event| event["event"] == "done" && event["command"] == word)
+            {
+                let failure = end["error"].as_str().unwrap_or_default();
+                return if failure.is_empty() { Ok(events) } else { Err(failure.into()) };
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(format!("{}: no answer to {line}", self.name()));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     fn said_failed(&self, name: &str, mark: u64) -> bool {

@@ -116,15 +116,17 @@ pub struct Cluster {
 impl Cluster {
     /// One after the other; all but the first join the first.
     pub fn start(kinds: &[Kind], options: &Options) -> Self {
-        let net = Rc::new(Net::new(u8::try_from(kinds.len()).expect("few nodes")));
-        let mut cluster = Self { peers: Vec::new(), net };
+        let mut cluster = Self { peers: Vec::new(), net: Rc::new(Net::new(0)) };
         kinds.iter().for_each(|&kind| cluster.add(kind, options));
         cluster
     }
 
-    /// Starts one more at its place, which must be there; it joins the first.
+    /// Starts one more at the next place, which is made if there is none; it joins the first.
     pub fn add(&mut self, kind: Kind, options: &Options) {
         let n = u8::try_from(self.peers.len() + 1).expect("few nodes");
+        if self.net.len() < usize::from(n) {
+            self.net.add_node();
+        }
         let first: Vec<_> = self.peers.first().map(|first| first.addr()).into_iter().collect();
         let peer = peer::start(kind, &self.net, n, &format!("n{n}"), options.join(&first));
         self.peers.push(peer);
@@ -172,4 +174,9 @@ impl Cluster {
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A figure of the table.
+pub fn seconds(took: Duration) -> String {
+    format!("{:.1} s", took.as_secs_f64())
 }

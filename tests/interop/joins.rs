@@ -1,31 +1,164 @@
 //! Who finds whom, and what they know of each other.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cell;
-use crate::cell::{Cluster, Setting};
+use crate::cell::{Cluster, Setting, seconds};
+use crate::daemon::wait_for;
+use crate::messages::nothing_is_bad;
 use crate::peer::Kind::{self, Memberlist, Picored, Serf};
 use crate::peer::Options;
+use crate::{picored, serf};
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn one_joins_the_other(kinds: [Kind; 2], options: &Options) -> String {
-    let cluster = Cluster::start(&kinds, options);
-    format!("{:.1} s", cluster.wait_for_agreement(SOON).as_secs_f64())
-}
-
-cell!(picored_joins_serf, "picored joins Serf", super::picored_joins_serf_);
-fn picored_joins_serf_(setting: &Setting) -> String {
+cell!(picored_joins_serf, "picored joins Serf", super::serf_and_picored);
+fn serf_and_picored(setting: &Setting) -> String {
     one_joins_the_other([Serf, Picored], &setting.options())
 }
 
-cell!(serf_joins_picored, "Serf joins picored", super::serf_joins_picored_);
-fn serf_joins_picored_(setting: &Setting) -> String {
+cell!(serf_joins_picored, "Serf joins picored", super::picored_and_serf);
+fn picored_and_serf(setting: &Setting) -> String {
     one_joins_the_other([Picored, Serf], &setting.options())
 }
 
-cell!(mixed, "2 picored, 2 Serf, 1 memberlist agree", super::mixed_);
-fn mixed_(setting: &Setting) -> String {
+cell!(
+    picored_joins_memberlist,
+    "picored joins memberlist with Serf's versions",
+    super::memberlist_and_picored
+);
+fn memberlist_and_picored(setting: &Setting) -> String {
+    one_joins_the_other([Memberlist, Picored], &setting.options())
+}
+
+cell!(
+    memberlist_joins_picored,
+    "memberlist with Serf's versions joins picored",
+    super::picored_and_memberlist
+);
+fn picored_and_memberlist(setting: &Setting) -> String {
+    one_joins_the_other([Picored, Memberlist], &setting.options())
+}
+
+cell!(picored_joins_bare, "picored joins memberlist as it comes", super::bare_and_picored);
+fn bare_and_picored(setting: &Setting) -> String {
+    let options = Options { bare: true, ..setting.options() };
+    one_joins_the_other([Memberlist, Picored], &options)
+}
+
+cell!(bare_joins_picored, "memberlist as it comes joins picored", super::picored_and_bare);
+fn picored_and_bare(setting: &Setting) -> String {
+    let options = Options { bare: true, ..setting.options() };
+    one_joins_the_other([Picored, Memberlist], &options)
+}
+
+/// Both know the other's address and tags, and by which name; from the newcomer's first instruction on.
+fn one_joins_the_other(kinds: [Kind; 2], options: &Options) -> String {
+    let options = options.clone().tag("site", "north").tag("role", "web");
+    let mut cluster = Cluster::start(&kinds[..1], &options);
+    let began = Instant::now();
+    cluster.add(kinds[1], &options);
+    cluster.wait_for_agreement(SOON);
+    let took = began.elapsed();
+    for (peer, other) in [(0, 1), (1, 0)] {
+        let other = &cluster.peers[other];
+        let member = cluster.peers[peer].members().remove(other.name()).expect("they agree");
+        assert_eq!(member.addr, other.addr().to_string());
+        // A bare program as it comes has no metadata.
+        if !(options.bare && other.kind() == Memberlist) {
+            let tags = (member.tags["site"].as_str(), member.tags["role"].as_str());
+            assert_eq!(tags, ("north", "web"), "as {} sees {}", cluster.peers[peer].name(), other.name());
+        }
+    }
+    seconds(took)
+}
+
+cell!(mixed, "2 picored, 2 Serf, 1 memberlist agree", super::five);
+fn five(setting: &Setting) -> String {
+    let began = Instant::now();
     let cluster = Cluster::start(&[Picored, Serf, Memberlist, Serf, Picored], &setting.options());
-    format!("{:.1} s", cluster.wait_for_agreement(SOON).as_secs_f64())
+    cluster.wait_for_agreement(SOON);
+    seconds(began.elapsed())
+}
+
+cell!(mixed_bare, "2 picored, 3 memberlist as they come agree", super::five_bare);
+fn five_bare(setting: &Setting) -> String {
+    let options = Options { bare: true, ..setting.options() };
+    let began = Instant::now();
+    let cluster = Cluster::start(&[Memberlist, Picored, Memberlist, Picored, Memberlist], &options);
+    cluster.wait_for_agreement(SOON);
+    seconds(began.elapsed())
+}
+
+/// A cluster without the key is not joined, from either side: that it agrees elsewhere is no accident.
+#[test]
+fn another_key_keeps_them_apart() {
+    if !cell::available() {
+        return;
+    }
+    let plain = Setting { encrypted: false }.options();
+    let mut cluster = Cluster::start(&[Serf], &plain);
+    cluster.add(Picored, &Setting { encrypted: true }.options());
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        assert!(!cluster.agrees());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+cell!(tags, "tags both ways, also changed; push/pulls without a complaint", super::tags_and_syncs);
+fn tags_and_syncs(setting: &Setting) -> String {
+    // A push/pull every 15 s.
+    let options = Options { profile: "local", ..setting.options() };
+    let mut cluster = Cluster::start(&[Serf], &options.clone().tag("role", "db"));
+    cluster.add(Picored, &options.clone().tag("dc", "fra"));
+    cluster.add(Serf, &options.clone().tag("role", "web"));
+    cluster.wait_for_agreement(SOON);
+
+    let answer = serf::Serf::ask(cluster.peers[2].process());
+    let found = answer["members"].as_array().into_iter().flatten().find(|member| member["name"] == "n2");
+    let tags = &found.expect("they agree")["tags"];
+    assert_eq!(tags["dc"], "fra", "{tags}");
+    assert_eq!(tags["cluster"], "default", "{tags}");
+    let answer = picored::Picored::ask(cluster.peers[1].process(), &["members"]);
+    let found = answer["members"].as_array().into_iter().flatten().find(|member| member["name"] == "n1");
+    assert_eq!(found.expect("they agree")["tags"]["role"], "db", "{answer}");
+
+    let output = serf::Serf::command(cluster.peers[0].process(), &["tags", "-set", "role=cache"]);
+    assert!(output.status.success(), "{output:?}");
+    let changed = cluster.wait_for_all("n1's tag is changed", SOON, |peer| {
+        peer.members().remove("n1").is_some_and(|member| member.tags["role"] == "cache")
+    });
+    // Begun by either side; a stream comes from its opener's own address here. One of each is the join's.
+    let addr = cluster.peers[1].addr();
+    let (by_serf, by_picored) = (format!("push/pull sync with: n2 {addr}"), format!("from={}:", addr.ip()));
+    wait_for("several push/pulls", Duration::from_secs(100), || {
+        let count = |what: &str| -> usize {
+            let serfs = cluster.peers.iter().filter(|peer| peer.kind() == Serf);
+            serfs.map(|peer| peer.log().lines().filter(|line| line.contains(what)).count()).sum()
+        };
+        count(&by_serf) >= 3 && count(&by_picored) >= 3
+    });
+    assert_quiet(&cluster);
+    format!("changed tag {}", seconds(changed))
+}
+
+/// No member complained about anything, and picored took nothing for garbage.
+fn assert_quiet(cluster: &Cluster) {
+    for peer in &cluster.peers {
+        let log = peer.log();
+        let bad: Vec<_> = match peer.kind() {
+            Picored => log.lines().filter(|line| is_complaint(line)).collect(),
+            _ => log.lines().filter(|line| line.contains("[ERR]") || line.contains("[WARN]")).collect(),
+        };
+        assert!(bad.is_empty(), "{} {:?}: {bad:#?}", peer.name(), peer.kind());
+        if peer.kind() == Picored {
+            assert!(nothing_is_bad(peer.as_ref()), "{}", peer.log());
+        }
+    }
+}
+
+/// Settings without effect yet are no news of the cluster.
+fn is_complaint(line: &str) -> bool {
+    (line.contains(" ERROR ") || line.contains(" WARN ")) && !line.contains("event=config")
 }

@@ -8,17 +8,15 @@
 #[path = "../e2e/daemon.rs"]
 mod daemon;
 
-#[allow(dead_code)]
 mod bare;
-#[allow(dead_code)]
 mod cell;
-#[allow(dead_code)]
 mod net;
-#[allow(dead_code)]
 mod peer;
-#[allow(dead_code)]
 mod picored;
-#[allow(dead_code)]
 mod serf;
 
+mod failures;
 mod joins;
+mod leaves;
+mod messages;
+mod stops;

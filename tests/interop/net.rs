@@ -6,16 +6,21 @@
 
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::{BufRead, BufReader, ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::daemon::wait_for;
+
 /// The router's address on every link.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
+
+/// The longest that a new link may take to work; each try lasts a hundredth of it.
+const LINK_UP: Duration = Duration::from_secs(10);
 
 pub struct Net {
     home: File,
@@ -60,7 +65,18 @@ impl Net {
              addr add {v6} peer {router6} dev eth0 nodad\nroute add ::/0 via {router6} dev eth0 onlink\n"
         );
         self.within(n, || pipe("ip", &["-batch", "-"], &inner));
+        // A link that has just been set up drops what is sent for up to a second. Once a refusal comes back, it works
+        // both ways.
+        wait_for("the link to work", LINK_UP, || {
+            let tried = TcpStream::connect_timeout(&SocketAddr::new(v4, 1), LINK_UP / 100);
+            tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        });
         n
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.borrow().len()
     }
 
     /// Does it at node `n`: what is started there lives there.
@@ -82,6 +98,7 @@ impl Net {
     }
 
     /// Nothing at all between two nodes.
+    #[allow(dead_code)]
     pub fn drop_all(&self, a: u8, b: u8) {
         rule(&format!("cuts iifname n{a} oifname n{b} drop"));
         rule(&format!("cuts iifname n{b} oifname n{a} drop"));

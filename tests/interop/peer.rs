@@ -101,6 +101,11 @@ pub trait Peer {
     /// Whether its log calls a member failed after a [`Peer::mark`] (a bare program: gone). Cheaper than to ask it.
     fn said_failed(&self, name: &str, mark: u64) -> bool;
 
+    /// A command of the bare program, over its stdin; what it said, or why it could not.
+    fn tell(&self, line: &str) -> Result<Vec<Value>, String> {
+        panic!("{} is no bare program and takes no {line:?}", self.name());
+    }
+
     fn name(&self) -> &str {
         &self.process().name
     }
@@ -143,6 +148,7 @@ pub trait Peer {
     }
 
     /// Its next start is at another place of the network.
+    #[allow(dead_code)]
     fn move_to(&mut self, n: u8) {
         self.process_mut().place = n;
     }

@@ -111,7 +111,7 @@ impl Peer for Picored {
         all.map(|member| {
             let text = |key: &str| member[key].as_str().unwrap_or_default().to_owned();
             let tags = serde_json::from_value(member["tags"].clone()).unwrap_or_default();
-            (text("name"), Member { state: text("state"), addr: text("addr"), tags })
+            (text("name"), Member { state: text("state"), addr: text("address"), tags })
         })
         .collect()
     }

@@ -1,0 +1,83 @@
+//! kill -9: how long until the last of the others says failed, compared with a cluster without picored.
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cell;
+use crate::cell::{Cluster, Setting};
+use crate::daemon::wait_for;
+use crate::peer::Kind::{self, Memberlist, Picored, Serf};
+
+const SOON: Duration = Duration::from_secs(10);
+/// The longest suspicion of memberlist's profile lan among five, and some rounds of probes.
+const LIMIT: Duration = Duration::from_secs(40);
+/// Times more than what the real peers need that are tolerated.
+const RATIO_MAX: f64 = 1.2;
+
+const MIXED: [Kind; 5] = [Picored, Serf, Memberlist, Serf, Picored];
+const REAL: [Kind; 5] = [Serf, Serf, Memberlist, Serf, Serf];
+/// Clusters of each that run at the same time, and the rounds of each cluster.
+const MIXED_CLUSTERS: u32 = 3;
+const REAL_CLUSTERS: u32 = 2;
+const ROUNDS: usize = 15;
+
+type Samples = Mutex<Vec<(Kind, f64)>>;
+
+cell!(kill, "killed: seconds until all say failed (median), ratio", super::killed);
+fn killed(setting: &Setting) -> String {
+    let (mixed, real) = (Samples::default(), Samples::default());
+    thread::scope(|scope| {
+        for i in 0..MIXED_CLUSTERS + REAL_CLUSTERS {
+            let (kinds, samples) = if i < MIXED_CLUSTERS { (MIXED, &mixed) } else { (REAL, &real) };
+            scope.spawn(move || rounds(setting, kinds, i, samples));
+        }
+    });
+    let real: Vec<f64> = real.lock().unwrap().iter().map(|sample| sample.1).collect();
+    let mixed = mixed.lock().unwrap();
+    let reference = median(real.clone());
+    let mut figures = vec![format!("real peers {reference:.1} s")];
+    let mut worst: f64 = 0.0;
+    for kind in [Picored, Serf, Memberlist] {
+        let of_kind: Vec<f64> =
+            mixed.iter().filter(|sample| sample.0 == kind).map(|sample| sample.1).collect();
+        let middle = median(of_kind.clone());
+        worst = worst.max(middle / reference);
+        figures.push(format!("{kind:?} {middle:.1} s, {:.2}", middle / reference));
+    }
+    let figures = figures.join("; ");
+    println!("{figures}\nreal {real:.1?}\nmixed {mixed:.1?}");
+    assert!(worst <= RATIO_MAX, "{figures}\nreal {real:.1?}\nmixed {mixed:.1?}");
+    figures
+}
+
+/// One cluster: one after the other is killed, found failed by all the others, and started again.
+fn rounds(setting: &Setting, kinds: [Kind; 5], seed: u32, samples: &Samples) {
+    let mut cluster = Cluster::start(&kinds, &setting.options());
+    for round in 0..ROUNDS {
+        cluster.wait_for_agreement(SOON);
+        // Health scores go back to normal meanwhile, and the probes' phases differ.
+        thread::sleep(Duration::from_millis(2_000 + u64::from(seed) * 130 + (round as u64 * 370) % 1_000));
+        // All three kinds equally often.
+        let who = [4, 3, 2, 0, 1, 2][(round + seed as usize) % 6];
+        let name = cluster.peers[who].name().to_owned();
+        let marks: Vec<u64> = cluster.peers.iter().map(|peer| peer.mark()).collect();
+        cluster.peers[who].kill();
+        let killed = Instant::now();
+        wait_for(&format!("{name} to be failed"), LIMIT, || {
+            let mut others = cluster.peers.iter().zip(&marks).filter(|(peer, _)| peer.name() != name);
+            others.all(|(peer, &mark)| peer.said_failed(&name, mark))
+        });
+        samples.lock().unwrap().push((kinds[who], killed.elapsed().as_secs_f64()));
+        cluster.wait_for_all("it failed", SOON, |peer| peer.is_failed(&name));
+        let other = cluster.peers[(who + 1) % 5].addr();
+        cluster.peers[who].process_mut().options.join = vec![other];
+        cluster.peers[who].start();
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}

@@ -1,0 +1,97 @@
+//! Who says goodbye is `left`, never failed, and may come back.
+
+use std::time::{Duration, Instant};
+
+use crate::cell;
+use crate::cell::{Cluster, Setting, seconds};
+use crate::peer::Kind::{Memberlist, Picored, Serf};
+use crate::peer::{Options, Peer};
+
+/// A leave intent may wait 5 s for its spreading before the dead message follows.
+const SOON: Duration = Duration::from_secs(15);
+
+cell!(picored_leaves, "picored leaves, and comes back", super::n5_picored);
+fn n5_picored(setting: &Setting) -> String {
+    leaves_and_comes_back(setting, 4)
+}
+
+cell!(serf_leaves, "Serf leaves, and comes back", super::n4_serf);
+fn n4_serf(setting: &Setting) -> String {
+    leaves_and_comes_back(setting, 3)
+}
+
+fn leaves_and_comes_back(setting: &Setting, who: usize) -> String {
+    let kinds = [Picored, Serf, Memberlist, Serf, Picored];
+    let mut cluster = Cluster::start(&kinds, &setting.options());
+    cluster.wait_for_agreement(SOON);
+    let name = cluster.peers[who].name().to_owned();
+    let mut figures = Vec::new();
+    // Twice: the second goodbye must be news to those who remember the first.
+    for _ in 0..2 {
+        let marks: Vec<u64> = cluster.peers.iter().map(|peer| peer.mark()).collect();
+        let began = Instant::now();
+        cluster.peers[who].leave();
+        cluster.wait_for_all("it left", SOON, |peer| peer.is_left(&name));
+        let took = began.elapsed();
+        for (peer, mark) in cluster.peers.iter().zip(marks) {
+            // A bare program knows no difference.
+            let failed = peer.kind() != Memberlist && peer.said_failed(&name, mark);
+            assert!(!failed, "{} said that {name} failed:\n{}", peer.name(), peer.process().log_from(mark));
+        }
+        cluster.peers[who].start();
+        let back = cluster.wait_for_agreement(SOON);
+        figures.push(format!("{}, back {}", seconds(took), seconds(back)));
+    }
+    figures.swap_remove(1)
+}
+
+cell!(memberlist_leaves, "memberlist leaves: what Serf's agents say", super::n3_memberlist);
+fn n3_memberlist(setting: &Setting) -> String {
+    let mut real = Cluster::start(&[Serf, Serf, Memberlist], &setting.options());
+    real.wait_for_agreement(SOON);
+    real.peers[2].leave();
+    real.wait_for_all("it is gone", SOON, |peer| !peer.is_alive("n3"));
+    let first = real.peers[0].addr();
+    real.peers[1].join(first);
+    let among_themselves = real.peers[0].state("n3");
+    assert_eq!(real.peers[1].state("n3"), among_themselves);
+    drop(real);
+
+    let mut mixed = Cluster::start(&[Picored, Serf, Memberlist, Serf, Picored], &setting.options());
+    mixed.wait_for_agreement(SOON);
+    mixed.peers[2].leave();
+    let says = |peer: &dyn Peer| match peer.kind() {
+        Picored => peer.is_left("n3"),
+        _ => peer.state("n3") == among_themselves,
+    };
+    mixed.wait_for_all("it left, or what Serf makes of it", SOON, says);
+    // An exchange of states with picored changes nothing in that.
+    let picored = mixed.peers[0].addr();
+    mixed.peers[1].join(picored);
+    assert!(mixed.peers.iter().all(|peer| !peer.process().answers() || says(peer.as_ref())));
+    for picored in [0, 4] {
+        assert!(!mixed.peers[picored].said_failed("n3", 0), "{}", mixed.peers[picored].log());
+    }
+    mixed.peers[2].start();
+    mixed.wait_for_agreement(SOON);
+    format!("{among_themselves}, picored says left")
+}
+
+cell!(bare_leaves, "memberlist as it comes and picored leave each other", super::bare);
+fn bare(setting: &Setting) -> String {
+    let options = Options { bare: true, ..setting.options() };
+    let mut cluster = Cluster::start(&[Memberlist, Picored, Memberlist, Picored], &options);
+    for who in [2, 3] {
+        cluster.wait_for_agreement(SOON);
+        let name = cluster.peers[who].name().to_owned();
+        let marks: Vec<u64> = cluster.peers.iter().map(|peer| peer.mark()).collect();
+        cluster.peers[who].leave();
+        cluster.wait_for_all("it left", SOON, |peer| peer.is_left(&name));
+        for (peer, mark) in cluster.peers.iter().zip(marks) {
+            assert!(peer.kind() != Picored || !peer.said_failed(&name, mark), "{}", peer.log());
+        }
+        cluster.peers[who].start();
+    }
+    cluster.wait_for_agreement(SOON);
+    String::new()
+}

@@ -1,0 +1,83 @@
+//! What the applications of a cluster send each other passes picored by without harm.
+
+use std::time::Duration;
+
+use crate::bare;
+use crate::cell;
+use crate::cell::{Cluster, Setting};
+use crate::daemon::wait_for;
+use crate::peer::Kind::{Memberlist, Picored, Serf};
+use crate::peer::{Options, Peer};
+use crate::{picored, serf};
+
+const SOON: Duration = Duration::from_secs(10);
+
+cell!(serf_messages, "Serf's events, queries and intents do no harm", super::events_queries_intents);
+fn events_queries_intents(setting: &Setting) -> String {
+    let cluster = Cluster::start(&[Picored, Serf, Picored, Serf], &setting.options());
+    cluster.wait_for_agreement(SOON);
+    let serf = |args: &[&str]| {
+        let output = serf::Serf::command(cluster.peers[1].process(), args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for i in 0..20 {
+        serf(&["event", "-coalesce=false", &format!("deploy{i}"), "payload"]);
+    }
+    wait_for("the events to be everywhere", SOON, || {
+        (0..20).all(|i| cluster.peers[3].log().contains(&format!("user-event: deploy{i}")))
+    });
+    let answers = serf(&["query", "-timeout=2s", "load"]);
+    assert!(["n2", "n4"].iter().all(|name| answers.contains(&format!("Ack from '{name}'"))), "{answers}");
+
+    // A lie: the member is there. It says so, as Serf's agents do, and everybody takes it back.
+    for name in ["n1", "n4"] {
+        serf(&["force-leave", name]);
+        cluster.wait_for_agreement(SOON);
+    }
+    nobody_failed(&cluster);
+    assert!(nothing_is_bad(cluster.peers[0].as_ref()), "{}", cluster.peers[0].log());
+    String::new()
+}
+
+cell!(user_messages, "user messages by packet and by stream do no harm", super::packets_and_streams);
+fn packets_and_streams(setting: &Setting) -> String {
+    for bare in [false, true] {
+        let options = Options { bare, ..setting.options() };
+        let cluster = Cluster::start(&[Picored, Memberlist, Memberlist], &options);
+        cluster.wait_for_agreement(SOON);
+        let sender = |line: &str| cluster.peers[1].tell(line);
+        // Nothing, a join intent cut short, no Serf message, long text.
+        let messages = ["01", "0182", "ff00ff", "00", &"61".repeat(1_200)];
+        for message in messages {
+            for how in ["packet", "stream"] {
+                sender(&format!("{how} all {message}")).expect("they are members");
+            }
+        }
+        sender(&format!("stream all {}", "62".repeat(25_000))).expect("they are members");
+        wait_for("the messages", SOON, || {
+            let events = bare::events(&cluster.peers[2].log());
+            events.iter().filter(|event| event["event"] == "message").count() == 2 * messages.len() + 1
+        });
+        // What is not Serf's it counts, if it is told that the others are.
+        wait_for("picored to have them, too", SOON, || bare || !nothing_is_bad(cluster.peers[0].as_ref()));
+        cluster.wait_for_agreement(SOON);
+        nobody_failed(&cluster);
+    }
+    String::new()
+}
+
+fn nobody_failed(cluster: &Cluster) {
+    for peer in &cluster.peers {
+        let failed: Vec<_> = cluster.peers.iter().filter(|other| peer.said_failed(other.name(), 0)).collect();
+        let names: Vec<_> = failed.iter().map(|other| other.name()).collect();
+        assert!(names.is_empty(), "{} said that {names:?} failed:\n{}", peer.name(), peer.log());
+    }
+}
+
+/// Whether picored took nothing for garbage.
+pub fn nothing_is_bad(peer: &dyn Peer) -> bool {
+    let status = picored::Picored::ask(peer.process(), &["status", "-v"]);
+    let bad = status["counters"]["bad"].as_object().expect("a daemon that answers");
+    bad.values().all(|count| count == 0)
+}
