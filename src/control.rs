@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::JOIN_ONCE_MAX;
+use crate::membership::Target;
+
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -27,10 +30,23 @@ pub enum Request {
         to: ForceTo,
         for_secs: Option<u64>,
     },
+    /// What gets through to the member, or to all that have not left.
+    PingMembers {
+        node: Option<String>,
+    },
+    /// Each is tried once.
+    Join {
+        targets: Vec<Target>,
+    },
+    /// A failed or left member.
+    Forget {
+        node: String,
+    },
     Leave,
     Stop,
     /// Read the configuration anew.
     Reload,
+    /// Whether the daemon is there.
     Ping,
 }
 
@@ -77,6 +93,10 @@ struct Line {
     to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     for_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
 }
 
 fn is_false(b: &bool) -> bool {
@@ -85,8 +105,19 @@ fn is_false(b: &bool) -> bool {
 
 impl Request {
     /// The words that [`Request::parse`] knows as `cmd`.
-    pub const COMMANDS: [&'static str; 8] =
-        ["status", "members", "events", "app", "leave", "stop", "reload", "ping"];
+    pub const COMMANDS: [&'static str; 11] = [
+        "status",
+        "members",
+        "events",
+        "app",
+        "ping-members",
+        "join",
+        "forget",
+        "leave",
+        "stop",
+        "reload",
+        "ping",
+    ];
 
     /// Reads a line. The error says what to do, for the client.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
@@ -97,6 +128,11 @@ impl Request {
             "members" => Self::Members,
             "events" => Self::Events { n: line.n.unwrap_or(usize::MAX), follow: line.follow },
             "app" => Self::app(line)?,
+            "ping-members" => Self::PingMembers { node: line.node },
+            "join" => Self::join(&line.targets)?,
+            "forget" => {
+                Self::Forget { node: line.node.ok_or("\"node\" is missing: the name of the member")? }
+            }
             "leave" => Self::Leave,
             "stop" => Self::Stop,
             "reload" => Self::Reload,
@@ -122,6 +158,18 @@ impl Request {
         }
     }
 
+    fn join(targets: &[String]) -> Result<Self, String> {
+        if targets.is_empty() || targets.len() > JOIN_ONCE_MAX {
+            return Err(format!("\"targets\" must be 1 to {JOIN_ONCE_MAX} addresses with ports"));
+        }
+        let parsed = targets.iter().map(|text| {
+            let wrong =
+                || format!("{}: must be an address or a host name, with a port", text::printable(text));
+            parse_target(text).ok_or_else(wrong)
+        });
+        Ok(Self::Join { targets: parsed.collect::<Result<_, _>>()? })
+    }
+
     /// The line to send, without a newline.
     pub fn to_line(&self) -> String {
         let mut line = Line::default();
@@ -140,6 +188,18 @@ impl Request {
                 line.for_secs = *for_secs;
                 "app"
             }
+            Self::PingMembers { node } => {
+                line.node = node.clone();
+                "ping-members"
+            }
+            Self::Join { targets } => {
+                line.targets = targets.iter().map(target_text).collect();
+                "join"
+            }
+            Self::Forget { node } => {
+                line.node = Some(node.clone());
+                "forget"
+            }
             Self::Leave => "leave",
             Self::Stop => "stop",
             Self::Reload => "reload",
@@ -148,6 +208,27 @@ impl Request {
         .into();
         serde_json::to_string(&line).unwrap_or_default()
     }
+}
+
+/// `192.0.2.1:7946`, `[2001:db8::1]:7946`, `par1.example.net:7946`.
+pub fn target_text(target: &Target) -> String {
+    match target {
+        Target::Addr(addr) => addr.to_string(),
+        Target::Name { host, port } => format!("{host}:{port}"),
+    }
+}
+
+/// The inverse of [`target_text`].
+fn parse_target(text: &str) -> Option<Target> {
+    const HOST_MAX: usize = 254;
+    if let Ok(addr) = text.parse() {
+        return Some(Target::Addr(addr));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let port = port.parse().ok().filter(|&port: &u16| port > 0)?;
+    let sound = (1..=HOST_MAX).contains(&host.len()) && host.bytes().all(is_name) && !host.starts_with('-');
+    sound.then(|| Target::Name { host: host.into(), port })
 }
 
 /// The line of a reply: `body`, which must be a struct, with `"ok":true` before its fields.
@@ -214,6 +295,48 @@ pub struct Events {
     pub events: usize,
 }
 
+/// First line of the reply to `ping-members` and `join`; that many lines follow ([`Pinged`], [`Joined`]), each as
+/// soon as it is known. A refusal in place of one says that the time for all of them is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trying {
+    pub count: usize,
+}
+
+/// What got through to one member: how many milliseconds the answer took, or why there is none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pinged {
+    pub node: String,
+    pub address: String,
+    /// As `members` shows it.
+    pub state: String,
+    pub udp_ms: Option<f64>,
+    pub udp_why: Option<String>,
+    /// By way of other members.
+    pub indirect_ms: Option<f64>,
+    pub indirect_why: Option<String>,
+    /// The members that were asked to ping it for us.
+    pub relays: Vec<String>,
+    /// The one of them whose answer came first.
+    pub via: Option<String>,
+    /// Connecting and the ping.
+    pub tcp_ms: Option<f64>,
+    pub tcp_why: Option<String>,
+    /// What that means and what to do; `null` if both UDP and TCP get through.
+    pub problem: Option<String>,
+}
+
+/// What came of one target of `join`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Joined {
+    /// With its port.
+    pub target: String,
+    pub joined: bool,
+    /// Why not.
+    pub why: Option<String>,
+}
+
 /// One event as a line of JSON. Beside these fields it has those of its kind: `node`, `app`, `handler`, `from`, ….
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct EventLine {
@@ -247,6 +370,8 @@ pub struct Member {
     pub apps: Vec<MemberApp>,
     /// picored's; `null` for members that do not run it.
     pub version: Option<String>,
+    /// UDP to or from it is blocked: only TCP or other members reach it.
+    pub udp_blocked: bool,
     /// The node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
@@ -430,6 +555,15 @@ mod tests {
             Request::Leave,
             Request::Stop,
             Request::Reload,
+            Request::PingMembers { node: None },
+            Request::PingMembers { node: Some("par1".into()) },
+            Request::Join {
+                targets: vec![
+                    Target::Addr("[2001:db8::7]:7946".parse().unwrap()),
+                    Target::Name { host: "par1.example.net".into(), port: 7947 },
+                ],
+            },
+            Request::Forget { node: "par1".into() },
             Request::Ping,
         ];
         for request in requests {
@@ -452,6 +586,12 @@ mod tests {
         assert!(error(r#"{"cmd":"app","app":"web","to":"sideways"}"#).contains("up, down or auto"));
         assert!(error(r#"{"cmd":"app","app":"web","to":"up","for_secs":0}"#).contains("at least 1"));
         assert!(error(r#"{"cmd":"app","app":"web","to":"up","for_secs":99999999999}"#).contains("at most"));
+        assert!(error(r#"{"cmd":"forget"}"#).contains("name of the member"));
+        assert!(error(r#"{"cmd":"join"}"#).contains("1 to 16 addresses"));
+        for bad in ["par1", "par1:0", "-x:7946", "a b:7946", ":7946", "192.0.2.1"] {
+            let line = format!(r#"{{"cmd":"join","targets":["{bad}"]}}"#);
+            assert!(error(&line).contains("with a port"), "{bad}");
+        }
         assert!(Request::parse(b"\xff\xfe").is_err());
     }
 

@@ -52,10 +52,25 @@ pub const KEYS_MAX: usize = 16;
 pub const RELAYS_MAX: usize = 32;
 /// Small replies (acks, nacks, pings) waiting to be written.
 pub const REPLIES_MAX: usize = 256;
-/// Host names being looked up at once.
+/// Host names of `join` being looked up at once.
 pub const RESOLVES_MAX: usize = 4;
 /// Addresses taken from one look-up.
 pub const RESOLVED_ADDRESSES_MAX: usize = 8;
+
+/// Pings and joins of persons under way at once, with a stream each: half of [`OWN_STREAMS`].
+pub const TRIES_MAX: usize = OWN_STREAMS / 2;
+/// Clients whose pings or joins are under way or wait for their turn.
+pub const TRYING_CLIENTS_MAX: usize = 4;
+/// Addresses of one `picored join`.
+pub const JOIN_ONCE_MAX: usize = 16;
+/// A person's ping of one member is answered within this, or is not: a lost SYN is sent again after 1 s.
+pub const PING_TIME_MAX: Duration = Duration::from_secs(3);
+/// A person's join of one target, its look-up included.
+pub const JOIN_TIME_MAX: Duration = Duration::from_secs(20);
+/// All that one request wants pinged or joined; what is left then is not tried.
+pub const TRYING_TIME_MAX: Duration = Duration::from_secs(120);
+/// Names that a person said to forget; the oldest makes room.
+pub const TOMBSTONES_MAX: usize = 256;
 
 /// Attempts (checks, witnesses, verify) under way at once.
 pub const ATTEMPTS_MAX: usize = 64;

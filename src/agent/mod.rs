@@ -13,6 +13,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod tries;
 mod turn;
 
 use core::cell::Cell;
@@ -34,6 +35,7 @@ use events::{Ring, Wall};
 use lateness::Lateness;
 use noise::Noise;
 use transitions::Transitions;
+use tries::Tries;
 
 /// Everything that the agent needs to know, checked.
 #[derive(Clone)]
@@ -150,6 +152,7 @@ pub struct Agent {
     counted: Counted,
     /// Clients that follow the events.
     followers: Vec<ClientId>,
+    tries: Tries,
 
     started: Instant,
     wall: Wall,
@@ -248,6 +251,7 @@ impl Agent {
             noise: Noise::default(),
             counted: Counted::default(),
             followers: Vec::new(),
+            tries: Tries::default(),
             started: now,
             wall: Wall::default(),
             lateness: Lateness::default(),
@@ -332,6 +336,7 @@ impl Agent {
     pub fn handle_client_gone(&mut self, client: ClientId) {
         self.followers.retain(|&follower| follower != client);
         self.ending.forget(client);
+        self.stop_trying(client);
     }
     /// What the process uses, read by the driver now and then (kilobytes, descriptors), for `status`.
     pub fn handle_usage(&mut self, rss_kib: u64, descriptors: u32) {
@@ -385,6 +390,7 @@ impl Agent {
             self.settle_deadline(),
             self.ending.deadline(),
             self.noise.next_deadline(),
+            self.tries.deadline(),
         ]);
         self.asked.set(deadline);
         deadline

@@ -86,9 +86,16 @@ pub fn of_membership(now: Instant, event: &membership::Event) -> Told {
         Happened::Synced { addr, join: true, error: None } => {
             new(Level::Info, "join", format!("joined by way of {addr}")).with("addr", &addr.to_string())
         }
-        Happened::UdpBlocked { node } => {
-            let text = format!("{node} answers by TCP only: UDP to or from it is blocked");
-            new(Level::Warn, "udp-blocked", text).with("node", node)
+        Happened::UdpBlocked { node, addr } => {
+            let port = addr.port();
+            let text = format!(
+                "UDP to or from {node} is blocked, only TCP or other members reach it: let UDP port {port} through, \
+                 both ways; `picored ping {node}` shows what gets through"
+            );
+            new(Level::Warn, "udp-blocked", text).with("node", node).with("addr", &addr.to_string())
+        }
+        Happened::UdpRestored { node } => {
+            new(Level::Info, "udp-restored", format!("{node} answers by UDP again")).with("node", node)
         }
         Happened::KeysAsked { change, fingerprint, from, changed: true, .. } => {
             let (kind, what) = match change {

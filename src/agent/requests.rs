@@ -4,9 +4,10 @@ use core::time::Duration;
 
 use crate::agent::{Action, Agent, ClientId, Ending, news};
 use crate::check::AppState;
-use crate::control::text::{duration, printable};
+use crate::control::text::{duration, nearest, printable};
 use crate::control::{Done, Events, ForceTo, Request, error_line, reply_line};
 use crate::limits::{CLIENT_BACKLOG_MAX, CLIENTS_MAX};
+use crate::membership::NotForgotten;
 use crate::time::Instant;
 
 /// A client that is sent more than its limit is dropped without a word.
@@ -52,12 +53,21 @@ impl Agent {
                 self.reply_ending(client);
             }
             Ok(Request::Reload) => self.actions.push_back(Action::Reload { client }),
+            Ok(Request::PingMembers { node }) => self.begin_pings(now, client, node.as_deref()),
+            Ok(Request::Join { targets }) => self.begin_joins(now, client, targets),
+            Ok(Request::Forget { node }) => {
+                let line = match self.forget_member(now, &node) {
+                    Ok(message) => reply_line(&Done { message }),
+                    Err(error) => error_line(&error),
+                };
+                self.reply(client, line);
+            }
             Ok(Request::Ping) => self.reply(client, reply_line(&Done { message: "here".into() })),
             Err(error) => self.reply(client, error_line(&error)),
         }
     }
 
-    fn reply(&mut self, client: ClientId, line: String) {
+    pub(super) fn reply(&mut self, client: ClientId, line: String) {
         self.actions.push_back(Action::Reply { client, line, last: true });
     }
 
@@ -92,6 +102,46 @@ impl Agent {
         if follow && !self.followers.contains(&client) {
             self.followers.push(client);
         }
+    }
+
+    fn forget_member(&mut self, now: Instant, node: &str) -> Result<String, String> {
+        let name = printable(node);
+        match self.membership.forget_member(now, node) {
+            Ok(named) => {
+                let here = match named {
+                    false => "",
+                    true => {
+                        "\"members\" or \"join\" names it: until the next start it is not asked for any more. "
+                    }
+                };
+                Ok(format!(
+                    "{name} is forgotten here. {here}Other nodes remember it: say the same on each that runs handlers"
+                ))
+            }
+            Err(NotForgotten::Unknown) => Err(self.no_such_member(node)),
+            Err(NotForgotten::Oneself) => {
+                Err(format!("{name} is this node itself; `picored leave` takes it out of the cluster"))
+            }
+            Err(NotForgotten::Running(state)) => Err(format!(
+                "{name} is {}: say `picored leave` there first, or stop it and wait until it is failed",
+                state.as_str()
+            )),
+        }
+    }
+
+    /// Says which members there are instead.
+    pub(super) fn no_such_member(&self, node: &str) -> String {
+        const SHOWN_MAX: usize = 10;
+        let names = || self.membership.members().map(|member| &*member.name);
+        let name = printable(node);
+        if let Some(near) = nearest(node, names()) {
+            return format!("no member {name}; did you mean {}?", printable(near));
+        }
+        let mut known: Vec<_> = names().take(SHOWN_MAX).map(printable).collect();
+        if names().nth(SHOWN_MAX).is_some() {
+            known.push("…".into());
+        }
+        format!("no member {name}; members: {}", known.join(", "))
     }
 
     /// A person says how the instance here is.

@@ -40,6 +40,7 @@ impl Agent {
             incarnation: member.incarnation,
             apps: apps.collect(),
             version: serf::tag(&member.meta, "v").map(str::to_owned),
+            udp_blocked: member.udp_blocked && member.state.is_running(),
             is_self: member.name == self.identity.node,
             tags: serf::tags(&member.meta).map(|(name, value)| (name.into(), value.into())).collect(),
         }
@@ -166,6 +167,13 @@ impl Agent {
         for member in members.iter().filter(|member| member.state == State::Dead) {
             let age = crate::control::text::duration(now.since(member.since));
             problems.push((DEGRADED, format!("{} failed {age} ago", member.name)));
+        }
+        for member in members.iter().filter(|member| member.udp_blocked && member.state.is_running()) {
+            let (name, port) = (&member.name, member.addr.port());
+            problems.push((
+                DEGRADED,
+                format!("UDP port {port} to or from {name} is blocked (see `picored ping`)"),
+            ));
         }
         if self.settled && !self.membership.is_joined() {
             let text = "not all of \"join\" was reached since the start (see event=join-failed in the log)";

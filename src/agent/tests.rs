@@ -1,6 +1,7 @@
 //! The parts joined, by way of the public methods only.
 
 mod reload;
+mod tries;
 
 use super::*;
 use crate::check::CheckConfig;

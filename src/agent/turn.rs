@@ -35,6 +35,7 @@ impl Agent {
     /// After the input was applied.
     pub(super) fn finish(&mut self, now: Instant) {
         self.take_up_membership(now);
+        self.go_on_trying(now);
         if self.dirty {
             self.look_again(now);
         }
@@ -88,6 +89,7 @@ impl Agent {
             }
             Happened::KeysAsked { id, .. } => self.store_keys(now, id),
             Happened::LeaveDone => self.ending.leave_done(),
+            Happened::Tried { id, result } => self.tried(id, result),
             _ => {}
         }
     }

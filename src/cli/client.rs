@@ -11,14 +11,16 @@ use serde::de::DeserializeOwned;
 use crate::cli::{complain, exit, print, screen};
 use crate::config::schema::CONTROL_DEFAULT;
 use crate::control::text::printable;
-use crate::control::{Done, EventLine, Members, Reloaded, Request, Status};
+use crate::control::{Done, EventLine, Joined, Members, Pinged, Reloaded, Request, Status, Trying};
 use crate::driver::control::connect;
-use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX};
+use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX, JOIN_TIME_MAX};
 
 /// For each line from the daemon: it never blocks, so it is gone or hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// `stop` and `leave` wait for the handler that runs; longer than any sane timeout of one.
 const END_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// Between two lines of the reply to `join`: others may have begun before us.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(2 * JOIN_TIME_MAX.as_secs() + TIMEOUT.as_secs());
 
 /// The socket that the configuration names. The file is read leniently: what is wrong with it is `check-config`'s
 /// to say, and a user who may not read it gets the default.
@@ -35,20 +37,22 @@ pub fn socket_of(config: &Path) -> PathBuf {
     read().unwrap_or_else(|| CONTROL_DEFAULT.into()).into()
 }
 
-/// Asks, prints and says the exit code.
-pub fn ask(socket: &Path, request: &Request, json: bool) -> u8 {
+/// Asks, prints and says the exit code. `config` is the file that a person is told to look into.
+pub fn ask(socket: &Path, request: &Request, json: bool, config: &Path) -> u8 {
     let result = match request {
         Request::Status { verbose } => return status(socket, request, *verbose, json),
         Request::Members => {
             one::<Members>(socket, request, json, |members| screen::members(members, has_colour()))
         }
-        Request::App { .. } | Request::Ping => {
+        Request::App { .. } | Request::Forget { .. } | Request::Ping => {
             one::<Done>(socket, request, json, |done| format!("{}\n", printable(&done.message)))
         }
         Request::Reload => one::<Reloaded>(socket, request, json, |reloaded| {
             reloaded.sentences().iter().map(|line| format!("{}\n", printable(line))).collect()
         }),
         Request::Events { follow, .. } => events(socket, request, *follow, json),
+        Request::PingMembers { .. } => ping(socket, request, json),
+        Request::Join { .. } => join(socket, request, config),
         Request::Leave | Request::Stop => until_the_end(socket, request),
     };
     result.unwrap_or_else(|failure| {
@@ -127,13 +131,18 @@ impl<'a> Connection<'a> {
     fn reply(&mut self) -> Result<String, Failure> {
         let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
         let line = self.line()?.ok_or_else(|| Failure::of(&gone, "read from", self.socket))?;
-        match serde_json::from_str::<crate::control::Refused>(&line) {
-            Ok(refused) => {
-                let lines: Vec<_> = refused.error.lines().map(printable).collect();
-                Err(Failure::new(exit::REFUSED, lines.join("\n")))
-            }
-            Err(_) => Ok(line),
+        unrefused(line)
+    }
+}
+
+/// `line`, unless it is a refusal.
+fn unrefused(line: String) -> Result<String, Failure> {
+    match serde_json::from_str::<crate::control::Refused>(&line) {
+        Ok(refused) => {
+            let lines: Vec<_> = refused.error.lines().map(printable).collect();
+            Err(Failure::new(exit::REFUSED, lines.join("\n")))
         }
+        Err(_) => Ok(line),
     }
 }
 
@@ -198,6 +207,55 @@ fn events(socket: &Path, request: &Request, follow: bool, json: bool) -> Result<
     Ok(if follow { exit::NO_DAEMON } else { exit::DONE })
 }
 
+/// The lines of a reply that come one by one, each given to `take`. A refusal among them ends them.
+fn each_line(
+    socket: &Path,
+    request: &Request,
+    timeout: Duration,
+    mut take: impl FnMut(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut connection = Connection::ask(socket, request)?;
+    let Trying { count } = read(&connection.reply()?)?;
+    connection.patience(Some(timeout))?;
+    for _ in 0..count {
+        take(&connection.reply()?)?;
+    }
+    Ok(())
+}
+
+/// As JSON each line as it comes; for people one table of all, also if some were not tried in the end.
+fn ping(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
+    let mut all: Vec<Pinged> = Vec::new();
+    let over = each_line(socket, request, TIMEOUT, |line| {
+        all.push(read(line)?);
+        if json {
+            print(&format!("{line}\n"));
+        }
+        Ok(())
+    });
+    if !json && (over.is_ok() || !all.is_empty()) {
+        print(&screen::pinged(&all, has_colour()));
+    }
+    over?;
+    Ok(if all.iter().all(|pinged| pinged.problem.is_none()) { exit::DONE } else { exit::REFUSED })
+}
+
+fn join(socket: &Path, request: &Request, config: &Path) -> Result<u8, Failure> {
+    let mut joined = 0;
+    each_line(socket, request, JOIN_TIMEOUT, |line| {
+        let tried: Joined = read(line)?;
+        joined += u32::from(tried.joined);
+        print(&screen::joined(&tried));
+        Ok(())
+    })?;
+    if joined == 0 {
+        return Ok(exit::REFUSED);
+    }
+    let file = config.to_string_lossy();
+    let file = printable(&file);
+    Ok(print(&format!("The next start does not remember this: to keep it, add it to \"join\" in {file}\n")))
+}
+
 /// Says what the daemon says, until it is gone.
 fn until_the_end(socket: &Path, request: &Request) -> Result<u8, Failure> {
     let mut connection = Connection::ask(socket, request)?;
@@ -258,15 +316,45 @@ mod tests {
     #[test]
     fn no_daemon_has_its_own_exit_codes() {
         let nowhere = Path::new("/nonexistent/picored.sock");
-        assert_eq!(ask(nowhere, &Request::Members, false), exit::NO_DAEMON);
-        assert_eq!(ask(nowhere, &Request::Status { verbose: false }, true), exit::STATUS_NO_DAEMON);
+        let ask = |request: &Request, json| ask(nowhere, request, json, Path::new("x"));
+        assert_eq!(ask(&Request::Members, false), exit::NO_DAEMON);
+        assert_eq!(ask(&Request::PingMembers { node: None }, false), exit::NO_DAEMON);
+        assert_eq!(ask(&Request::Status { verbose: false }, true), exit::STATUS_NO_DAEMON);
     }
 
     #[test]
     fn a_stop_is_done_when_the_daemon_is_gone() {
         let path =
             daemon("stop", "{\"ok\":true,\"message\":\"stopping\"}\n{\"ok\":true,\"message\":\"stopped\"}\n");
-        assert_eq!(ask(&path, &Request::Stop, false), exit::DONE);
+        assert_eq!(ask(&path, &Request::Stop, false, Path::new("x")), exit::DONE);
+    }
+
+    #[test]
+    fn a_ping_is_well_when_all_that_were_asked_answer() {
+        let asked = |name, reply| {
+            ask(&daemon(name, reply), &Request::PingMembers { node: None }, false, Path::new("x"))
+        };
+        let one = r#"{"node":"a","udp_ms":0.2,"tcp_ms":0.4}"#;
+        let bad = r#"{"node":"b","udp_why":"no answer","tcp_ms":0.4,"problem":"UDP is blocked"}"#;
+        let reply = |lines: &[&str]| &*format!("{{\"ok\":true,\"count\":2}}\n{}\n", lines.join("\n")).leak();
+        assert_eq!(asked("ping-well", reply(&[one, one])), exit::DONE);
+        assert_eq!(asked("ping-ill", reply(&[one, bad])), exit::REFUSED);
+        assert_eq!(asked("ping-late", reply(&[one, "{\"error\":\"120 s are over\"}"])), exit::REFUSED);
+        assert_eq!(asked("ping-gone", reply(&[one])), exit::NO_DAEMON);
+        assert_eq!(asked("ping-none", "{\"ok\":true,\"count\":0}\n"), exit::DONE);
+    }
+
+    #[test]
+    fn a_join_is_done_if_one_target_was_joined() {
+        let targets = Vec::new();
+        let asked = |name, reply| {
+            ask(&daemon(name, reply), &Request::Join { targets: targets.clone() }, false, Path::new("x"))
+        };
+        let head = "{\"ok\":true,\"count\":2}\n";
+        let (yes, no) =
+            (r#"{"target":"a:7946","joined":true}"#, r#"{"target":"b:7946","why":"connection refused"}"#);
+        assert_eq!(asked("join-one", format!("{head}{yes}\n{no}\n").leak()), exit::DONE);
+        assert_eq!(asked("join-none", format!("{head}{no}\n{no}\n").leak()), exit::REFUSED);
     }
 
     #[test]

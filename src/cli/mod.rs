@@ -16,10 +16,12 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 
+use crate::config::address::join_target;
 use crate::config::units;
 use crate::control::text::{parse_duration, printable};
 use crate::control::{FOR_MAX_SECS, ForceTo, Request};
 use crate::driver::children::{EXEC, RESOLVE};
+use crate::limits::JOIN_ONCE_MAX;
 
 /// Exit codes (`interfaces`, section 7; sysexits(3)).
 pub mod exit {
@@ -109,7 +111,7 @@ fn perform(invocation: Invocation) -> u8 {
         },
         Command::Ask(request) => {
             let socket = socket.unwrap_or_else(|| client::socket_of(&config));
-            client::ask(&socket, &request, json)
+            client::ask(&socket, &request, json, &config)
         }
     }
 }
@@ -207,12 +209,13 @@ fn understand(given: Given) -> Result<Invocation, String> {
     };
     let reads = matches!(
         command,
-        Command::Ask(Request::Status { .. } | Request::Members | Request::Events { .. })
-            | Command::Help(_)
+        Command::Ask(
+            Request::Status { .. } | Request::Members | Request::Events { .. } | Request::PingMembers { .. }
+        ) | Command::Help(_)
             | Command::Version
     );
     if given.json && !reads {
-        return Err("--json is for status, members and events".into());
+        return Err("--json is for status, members, events and ping".into());
     }
     Ok(Invocation {
         config: given.config.unwrap_or_else(|| CONFIG_DEFAULT.into()),
@@ -246,8 +249,10 @@ fn command(name: &'static str, given: &Given) -> Result<Command, String> {
         return Err(format!("{name} has no option --{long}; see `picored {name} --help`"));
     }
     let words = given.words.get(1..).unwrap_or_default();
-    if name == "app" {
-        return app(words, value("for"));
+    match name {
+        "app" => return app(words, value("for")),
+        "ping" | "join" | "forget" => return about_members(name, words),
+        _ => {}
     }
     if let Some(word) = words.first() {
         return Err(format!("{name} takes no {}; see `picored {name} --help`", printable(word)));
@@ -296,9 +301,28 @@ fn app(words: &[String], time: Option<String>) -> Result<Command, String> {
     Ok(Command::Ask(Request::App { app: app.clone(), to, for_secs }))
 }
 
+/// `ping [NODE]`, `join ADDR…`, `forget NODE`.
+fn about_members(name: &str, words: &[String]) -> Result<Command, String> {
+    Ok(Command::Ask(match (name, words) {
+        ("ping", []) => Request::PingMembers { node: None },
+        ("ping", [node]) => Request::PingMembers { node: Some(node.clone()) },
+        ("ping", _) => return Err("usage: picored ping [NODE] [--json]".into()),
+        ("forget", [node]) => Request::Forget { node: node.clone() },
+        ("forget", _) => return Err("usage: picored forget NODE".into()),
+        (_, []) => return Err("usage: picored join ADDR...".into()),
+        (_, words) if words.len() > JOIN_ONCE_MAX => {
+            return Err(format!("at most {JOIN_ONCE_MAX} addresses at once"));
+        }
+        (_, words) => {
+            Request::Join { targets: words.iter().map(|word| join_target(word)).collect::<Result<_, _>>()? }
+        }
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::Target;
 
     fn parsed(line: &str) -> Result<Invocation, String> {
         parse(lexopt::Parser::from_args(line.split_whitespace()))
@@ -333,13 +357,29 @@ mod tests {
             Command::Ask(Request::App { app: "web".into(), to: ForceTo::Down, for_secs: Some(900) })
         );
         assert_eq!(asked("keygen --from-raw 0123"), Command::Keygen { from_raw: Some("0123".into()) });
+        assert_eq!(asked("ping"), Command::Ask(Request::PingMembers { node: None }));
+        assert_eq!(
+            asked("ping par1 --json"),
+            Command::Ask(Request::PingMembers { node: Some("par1".into()) })
+        );
+        assert_eq!(asked("forget par1"), Command::Ask(Request::Forget { node: "par1".into() }));
+        let targets = vec![
+            Target::Addr("198.51.100.7:7946".parse().unwrap()),
+            Target::Name { host: "par1.example.net".into(), port: 7947 },
+        ];
+        assert_eq!(asked("join 198.51.100.7 par1.example.net:7947"), Command::Ask(Request::Join { targets }));
         assert_eq!(asked("--version"), Command::Version);
         assert_eq!(asked("events --help"), Command::Help(Some("events")));
         assert_eq!(asked("help stop"), Command::Help(Some("stop")));
         assert_eq!(asked("-h"), Command::Help(None));
         for command in usage::COMMANDS {
-            let words = if command.name == "app" { "app web up".to_owned() } else { command.name.into() };
-            assert!(parsed(&words).is_ok(), "{words}");
+            let words = match command.name {
+                "app" => "app web up",
+                "join" => "join par1 [2001:db8::7]:7947",
+                "forget" => "forget par1",
+                other => other,
+            };
+            assert!(parsed(words).is_ok(), "{words}");
         }
     }
 
@@ -354,6 +394,13 @@ mod tests {
         assert!(error("status --cron").contains("--cron"));
         assert!(error("--cron status").contains("status has no option --cron"));
         assert!(error("stop now").contains("stop takes no now"));
+        assert!(error("ping a b").starts_with("usage: "));
+        assert!(error("join").starts_with("usage: "));
+        assert!(error("join 10.0.0.256").contains("not an IP address"));
+        assert!(error(&format!("join{}", " a".repeat(17))).contains("at most 16"));
+        assert!(error("join a --json").contains("--json is for"));
+        assert!(error("forget").starts_with("usage: "));
+        assert!(error("forget a b").starts_with("usage: "));
         assert!(error("app web").starts_with("usage: "));
         assert!(error("app web sideways").contains("up, down or auto"));
         assert!(error("app web up --for soon").contains("15m"));

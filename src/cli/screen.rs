@@ -1,11 +1,11 @@
-//! What `status`, `members` and `events` look like.
+//! What `status`, `members`, `events` and `ping` look like.
 
 use core::fmt::Write;
 use core::time::Duration;
 
 use crate::cli::table::{Cell, Table, Tone, WIDTH, cell, word, wrap};
 use crate::control::text::{duration, printable};
-use crate::control::{App, Counters, EventLine, Handler, LastRun, Members, Status};
+use crate::control::{App, Counters, EventLine, Handler, Joined, LastRun, Members, Pinged, Status};
 
 /// The table of members; the one that answers has a star.
 pub fn members(members: &Members, colour: bool) -> String {
@@ -19,13 +19,76 @@ pub fn members(members: &Members, colour: bool) -> String {
         table.row([
             cell(&format!("{}{}", member.name, if member.is_self { " *" } else { "" })),
             cell(&member.address),
-            word(&member.state, &member.state),
+            match member.udp_blocked {
+                true => word(&format!("{} (no UDP)", member.state), "WARNING"),
+                false => word(&member.state, &member.state),
+            },
             cell(&secs(member.since_secs)),
             cell(if apps.is_empty() { "-" } else { &apps }),
             cell(member.version.as_deref().unwrap_or("-")),
         ]);
     }
-    table.render(colour)
+    let mut out = table.render(colour);
+    let blocked = members.members.iter().filter(|member| member.udp_blocked);
+    let blocked: Vec<String> =
+        blocked.map(|member| format!("{} ({})", member.name, member.address)).collect();
+    if !blocked.is_empty() {
+        let text = format!(
+            "UDP to or from {} is blocked: only TCP or other members get through. Let that UDP port through the \
+             firewalls of both servers and between them, both ways; `picored ping` shows what gets through.",
+            blocked.join(", ")
+        );
+        say(&mut out, "");
+        wrap(&printable(&text), WIDTH).iter().for_each(|line| say(&mut out, line));
+    }
+    out
+}
+
+/// The table of pings, and under it what is wrong and what to do.
+pub fn pinged(all: &[Pinged], colour: bool) -> String {
+    if all.is_empty() {
+        return "there is no other member to ping\n".into();
+    }
+    let mut table = Table::new(&["NAME", "STATE", "UDP", "INDIRECT", "TCP"]);
+    for pinged in all {
+        let answer = |ms: Option<f64>, via: &str| match ms {
+            Some(ms) => word(&format!("{} ms{via}", three_digits(ms)), "ok"),
+            None => word("no answer", "failed"),
+        };
+        let via = pinged.via.as_deref().map_or(String::new(), |via| format!(" by {via}"));
+        table.row([
+            cell(&pinged.node),
+            word(&pinged.state, &pinged.state),
+            answer(pinged.udp_ms, ""),
+            // Nobody to ask is no failure.
+            if pinged.relays.is_empty() { cell("-") } else { answer(pinged.indirect_ms, &via) },
+            answer(pinged.tcp_ms, ""),
+        ]);
+    }
+    let mut out = table.render(colour);
+    for problem in all.iter().filter_map(|pinged| pinged.problem.as_deref()) {
+        say(&mut out, "");
+        wrap(&printable(problem), WIDTH).iter().for_each(|line| say(&mut out, line));
+    }
+    out
+}
+
+/// Three digits tell all that a ping can.
+fn three_digits(ms: f64) -> String {
+    match ms {
+        ..10.0 => format!("{ms:.2}"),
+        10.0..100.0 => format!("{ms:.1}"),
+        _ => format!("{ms:.0}"),
+    }
+}
+
+/// One line of `join`.
+pub fn joined(tried: &Joined) -> String {
+    let target = printable(&tried.target);
+    match &tried.why {
+        _ if tried.joined => format!("{target}: joined\n"),
+        why => format!("{target}: not joined: {}\n", printable(why.as_deref().unwrap_or("no answer"))),
+    }
 }
 
 /// One line.
@@ -294,6 +357,58 @@ mod tests {
              fra1 *  203.0.113.10:7946  alive   3m12s  web=up!  0.1.0\n\
              serf1                      failed  0s     -        -\n"
         );
+    }
+
+    #[test]
+    fn a_member_without_udp_is_shown_as_such_with_what_to_do() {
+        let member = Member {
+            name: "nyc1".into(),
+            address: "192.0.2.5:7946".into(),
+            state: "alive".into(),
+            udp_blocked: true,
+            ..Member::default()
+        };
+        let text = members(&Members { members: vec![member.clone()] }, false);
+        fits(&text);
+        assert!(
+            text.contains("alive (no UDP)") && text.contains("UDP to or from nyc1 (192.0.2.5:7946)"),
+            "{text}"
+        );
+        let well = Member { udp_blocked: false, ..member };
+        assert!(!members(&Members { members: vec![well] }, false).contains("UDP"));
+    }
+
+    #[test]
+    fn pings_show_times_and_what_a_missing_answer_means() {
+        let well = Pinged {
+            node: "par1".into(),
+            state: "alive".into(),
+            udp_ms: Some(0.412),
+            indirect_ms: Some(23.456),
+            relays: vec!["nyc1".into()],
+            via: Some("nyc1".into()),
+            tcp_ms: Some(250.4),
+            ..Pinged::default()
+        };
+        let ill = Pinged {
+            node: "ber1".into(),
+            state: "failed".into(),
+            problem: Some("ber1 does not answer \x1b".into()),
+            ..Pinged::default()
+        };
+        let text = pinged(&[well, ill], false);
+        assert_eq!(
+            text,
+            "NAME  STATE   UDP        INDIRECT         TCP\n\
+             par1  alive   0.41 ms    23.5 ms by nyc1  250 ms\n\
+             ber1  failed  no answer  -                no answer\n\
+             \n\
+             ber1 does not answer \\u{1b}\n"
+        );
+        let mut long = Pinged { node: "n".repeat(128), via: Some("v".repeat(128)), ..Pinged::default() };
+        (long.indirect_ms, long.relays) = (Some(1.0), vec!["v".repeat(128)]);
+        fits(&pinged(&[long], false));
+        assert!(pinged(&[], false).contains("no other member"));
     }
 
     fn full() -> Status {

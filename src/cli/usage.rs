@@ -10,7 +10,7 @@ pub struct Help {
 }
 
 /// All commands of this version.
-pub const COMMANDS: [Help; 11] = [
+pub const COMMANDS: [Help; 14] = [
     Help {
         name: "run",
         arguments: "[--cron]",
@@ -69,7 +69,8 @@ a member failed); 2 critical (all own apps down, a handler gave up);
         summary: "name, address, state, since, apps and version of each member",
         text: "\
 The node that answers is marked with *. Members that do not run picored have
-no version.
+no version. (no UDP): of several probes in a row only TCP or other members got
+through; `picored ping` shows more.
 
 Exit codes: 0 shown, 69 no daemon, 71 system error.",
     },
@@ -83,6 +84,46 @@ Exit codes: 0 shown, 69 no daemon, 71 system error.",
 
 Exit codes: 0 shown, 69 no daemon (or it ended while it was followed),
 71 system error.",
+    },
+    Help {
+        name: "ping",
+        arguments: "[NODE] [--json]",
+        summary: "what gets through to one member or all, and how fast",
+        text: "\
+Pings by UDP, by way of up to three other members (that whose answer came first
+is named), and by TCP, where the time includes connecting. Without NODE all
+members that have not left are pinged, four at a time. An answer is waited for
+3 s, all of them 2 min. Whether a member counts as failed does not depend on it.
+
+  --json  one line of JSON for each member, as soon as it is known
+
+Exit codes: 0 all that were asked answer by UDP and TCP, 1 one does not,
+64 usage, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "join",
+        arguments: "ADDR...",
+        summary: "tries once to join the nodes at these addresses",
+        text: "\
+ADDR is an address or a host name, with or without a port (default: 7946). At
+most 16, and 20 s for each. The next start does not remember them: what is to be
+tried for ever belongs into \"join\" of the configuration.
+
+Exit codes: 0 one at least was joined, 1 none was, 64 usage, 69 no daemon,
+71 system error.",
+    },
+    Help {
+        name: "forget",
+        arguments: "NODE",
+        summary: "removes a failed or left member at once",
+        text: "\
+For servers that are gone for good, or renamed. Without it, members that failed
+are remembered for `forget_after`, and those in \"members\" or \"join\" for ever.
+Its addresses are withdrawn as those of a node that left. It comes back only by
+being alive again. Other nodes remember it: say the same on each that runs
+handlers.
+
+Exit codes: 0 forgotten, 1 refused, 64 usage, 69 no daemon, 71 system error.",
     },
     Help {
         name: "app",
@@ -138,8 +179,7 @@ Exit codes: 0 printed, 1 no random bytes or not a key, 64 usage.",
 ];
 
 /// Commands that the contract names and that come later.
-pub const LATER: [&str; 9] =
-    ["why", "maint", "sync", "test-handler", "ping", "join", "forget", "restart", "log-level"];
+pub const LATER: [&str; 6] = ["why", "maint", "sync", "test-handler", "restart", "log-level"];
 
 const GLOBAL: &str = "\
 Options of every command:

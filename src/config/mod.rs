@@ -3,7 +3,7 @@
 //! `schema` says which keys there are, `section` reads one object by its table, the other files
 //! turn the parts into what the layers above want.
 
-mod address;
+pub mod address;
 mod apps;
 mod cluster;
 mod file;

@@ -6,7 +6,7 @@ const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000)
 const SIZE_UNITS: [(&str, u64); 6] =
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("kB", 1_000), ("MB", 1_000_000), ("B", 1)];
 
-pub use crate::control::text::parse_duration as duration;
+pub use crate::control::text::{nearest, parse_duration as duration};
 
 /// `1MiB`, `64KiB`, or bytes.
 pub fn size(text: &str) -> Option<u64> {
@@ -49,36 +49,6 @@ pub fn show_duration(duration: Duration) -> String {
 pub fn show_size(bytes: u64) -> String {
     let exact = SIZE_UNITS[..3].iter().rev().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     exact.map_or_else(|| bytes.to_string(), |(unit, factor)| format!("{}{unit}", bytes / factor))
-}
-
-/// The name that was probably meant: at most a third of its letters are wrong.
-pub fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    if wrong.len() > 64 {
-        return None;
-    }
-    let near = names.map(|name| (distance(wrong, name), name)).min_by_key(|(distance, _)| *distance)?;
-    let allowed = (near.1.len().max(wrong.len()) / 3).max(1);
-    (near.0 <= allowed && near.0 < near.1.len()).then_some(near.1)
-}
-
-/// Edit distance where swapping two neighbours is one step (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 0..a.len() {
-        let mut row = vec![i + 1];
-        for j in 0..b.len() {
-            let changed = usize::from(!a[i].eq_ignore_ascii_case(&b[j]));
-            let mut best = (last[j] + changed).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = core::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]

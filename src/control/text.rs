@@ -127,6 +127,36 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
+/// The name that was probably meant: at most a third of its letters are wrong.
+pub fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    if wrong.len() > 64 {
+        return None;
+    }
+    let near = names.map(|name| (distance(wrong, name), name)).min_by_key(|(distance, _)| *distance)?;
+    let allowed = (near.1.len().max(wrong.len()) / 3).max(1);
+    (near.0 <= allowed && near.0 < near.1.len()).then_some(near.1)
+}
+
+/// Edit distance where swapping two neighbours is one step (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let changed = usize::from(!a[i].eq_ignore_ascii_case(&b[j]));
+            let mut best = (last[j] + changed).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                best = best.min(before[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = core::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,8 +59,10 @@ pub struct Member {
     /// Serf-format tags ([`crate::wire::serf::tags`]).
     pub meta: Box<[u8]>,
     pub vsn: [u8; 6],
-    /// It answers TCP pings but no UDP pings.
+    /// It is reached by TCP or by way of others, but its UDP pings go unanswered.
     pub udp_blocked: bool,
+    /// Probes in a row that say otherwise than `udp_blocked`.
+    pub(super) udp_doubts: u8,
     /// While suspect.
     pub(super) suspicion: Option<Box<Suspicion>>,
     /// Serf's Lamport time of the last intent about it.
@@ -84,6 +86,7 @@ impl Member {
             meta: [].into(),
             vsn: [0; 6],
             udp_blocked: false,
+            udp_doubts: 0,
             suspicion: None,
             intent_ltime: 0,
             intent_leaves: false,

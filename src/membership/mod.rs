@@ -19,7 +19,9 @@
 
 mod awareness;
 mod dissemination;
+mod join;
 mod member;
+mod ping;
 mod probe;
 mod queries;
 mod reload;
@@ -47,8 +49,10 @@ use awareness::Awareness;
 use dissemination::Broadcasts;
 use member::Table;
 pub use member::{Member, State};
+pub use ping::{Answer, Pinged, Tried, TryId};
 pub use queries::KeyChange;
 pub use reload::Changeable;
+pub use rules::NotForgotten;
 use transmit::{Nonces, Outgoing};
 
 /// Everything that membership needs to know from outside.
@@ -139,7 +143,7 @@ pub enum Event {
         from: SocketAddr,
         to: SocketAddr,
     },
-    /// Its time was over; it is in the table no more.
+    /// Its time was over, or a person said so; it is in the table no more.
     Forgotten {
         node: Box<str>,
     },
@@ -169,9 +173,19 @@ pub enum Event {
         host: Box<str>,
         error: Box<str>,
     },
-    /// Only TCP pings reach it.
+    /// Of several probes in a row only TCP or other members got through to it.
     UdpBlocked {
         node: Box<str>,
+        addr: SocketAddr,
+    },
+    /// Direct pings get through again.
+    UdpRestored {
+        node: Box<str>,
+    },
+    /// What a person wanted tried is done.
+    Tried {
+        id: TryId,
+        result: Tried,
     },
     /// The table is full; this one was refused.
     TableFull {
@@ -277,6 +291,8 @@ pub struct Membership {
     serf: serf::Serf,
     queries: queries::Queries,
     probe: Option<probe::Probe>,
+    /// The last probe, if it was answered but not by UDP from the member itself.
+    missed: Option<probe::Missed>,
     /// The last probe was of a member whose turn it was not.
     probed_out_of_turn: bool,
     enquiries: Vec<probe::Enquiry>,
@@ -284,7 +300,12 @@ pub struct Membership {
     asked_stranger_at: Option<Instant>,
     relays: Vec<probe::Relay>,
     streams: sync::Streams,
-    joins: Vec<sync::Join>,
+    joins: Vec<join::Join>,
+    joins_once: Vec<join::Once>,
+    pings: Vec<ping::MemberPing>,
+    last_try: TryId,
+    /// Whom a person said to forget.
+    tombstones: VecDeque<rules::Tombstone>,
     timers: [Option<Instant>; Timer::COUNT],
     last_gossip: Instant,
     leaving: Option<serf::Leave>,
@@ -334,7 +355,7 @@ impl Membership {
             compress_streams: true,
         };
         let own = config.advertise;
-        let joins = config.join.iter().map(|target| sync::Join::new(target.clone(), own, now)).collect();
+        let joins = config.join.iter().map(|target| join::Join::new(target.clone(), own, now)).collect();
         let mut membership = Self {
             envelope: Rc::new(envelope),
             nonces: Nonces::new(seed.nonce),
@@ -346,12 +367,17 @@ impl Membership {
             serf: serf::Serf::new(config.delegate_versions),
             queries: queries::Queries::default(),
             probe: None,
+            missed: None,
             probed_out_of_turn: false,
             enquiries: Vec::new(),
             asked_stranger_at: None,
             relays: Vec::new(),
             streams: sync::Streams::default(),
             joins,
+            joins_once: Vec::new(),
+            pings: Vec::new(),
+            last_try: 0,
+            tombstones: VecDeque::new(),
             timers: [None; Timer::COUNT],
             last_gossip: Instant::ZERO,
             leaving: None,
@@ -431,13 +457,14 @@ impl Membership {
     }
 
     /// A datagram could not be sent: evidence against this machine, so it accuses nobody.
-    pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, _error: SendError) {
+    pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, error: SendError) {
         self.begin_input(now);
         self.counters.send_errors += 1;
         if let Some(probe) = &mut self.probe {
             probe.note_send_error(to);
         }
         self.enquiries.retain(|enquiry| !enquiry.is_about(to));
+        self.ping_not_sent(to, error);
         self.finish_input(now);
     }
 
@@ -463,6 +490,8 @@ impl Membership {
         }
         self.join_when_due(now);
         self.expire_streams(now);
+        self.expire_pings(now);
+        self.expire_joins_once(now);
         if self.take_timer(now, Timer::Leave) {
             self.leave_step(now);
         }
@@ -551,6 +580,7 @@ impl Membership {
         if core::mem::take(&mut self.changed) {
             self.review_joins(now);
         }
+        self.report_pings();
         self.arm_gossip(now);
         self.asked_for = self.earliest_deadline();
     }
@@ -565,7 +595,9 @@ impl Membership {
         let joins = self.joins.iter().filter(|_| self.leaving.is_none()).filter_map(|join| join.next_try());
         let others =
             suspicions.chain(relays).chain(enquiries).chain(joins).chain(self.streams.deadlines()).min();
-        earliest(self.timers.iter().copied().chain([others]))
+        let pings = self.pings.iter().map(|ping| ping.deadline);
+        let tries = pings.chain(self.joins_once.iter().map(|once| once.deadline)).min();
+        earliest(self.timers.iter().copied().chain([others, tries]))
     }
 
     /// Whether `timer` is due; then it is stopped.

@@ -13,11 +13,14 @@ use crate::wire::{Alive, Claim, IndirectPing, Ping, Source};
 
 /// From this PMax on a member answers TCP pings, and from the other one on it sends nacks (P 3.9).
 const TCP_PING_FROM: u8 = 3;
-const NACK_FROM: u8 = 4;
+pub(super) const NACK_FROM: u8 = 4;
 /// Members asked out of turn at once.
 const ENQUIRIES_MAX: usize = 8;
 /// Pings that a member must leave unanswered before another address gets its name.
 const CHALLENGE_PINGS: u32 = 3;
+/// Probes in a row after which the way by UDP to a member counts as blocked, or as free again. One lost packet is
+/// no firewall.
+const UDP_PROBES: u8 = 3;
 /// A failed member is not asked more often than this because somebody claims that it is alive.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -32,9 +35,20 @@ pub(super) struct Probe {
     ends: Instant,
     /// The ping could not leave this machine: whatever comes of it accuses nobody.
     send_failed: bool,
+    /// Who was asked to ping it for us.
+    relays: Vec<SocketAddr>,
     nacks_wanted: u32,
     nacks: u32,
     tcp_answered: bool,
+}
+
+/// A probe that only relays or TCP answered. Until the next one begins the member's own ack may still come, from
+/// far away.
+#[derive(Debug)]
+pub(super) struct Missed {
+    node: Box<str>,
+    addr: SocketAddr,
+    seq: u32,
 }
 
 impl Probe {
@@ -45,6 +59,13 @@ impl Probe {
     #[cfg(test)]
     pub fn is_of(&self, node: &str) -> bool {
         *self.node == *node
+    }
+}
+
+#[cfg(test)]
+impl Missed {
+    pub fn seq(&self) -> u32 {
+        self.seq
     }
 }
 
@@ -115,6 +136,9 @@ impl Membership {
         let interval = self.config.timing.probe_interval;
         self.set_timer(Timer::Probe, now + interval);
         self.ask_a_failed_one(now);
+        if let Some(missed) = self.missed.take() {
+            self.note_udp(&missed.node, false);
+        }
         if self.probe.is_some() {
             return;
         }
@@ -142,6 +166,7 @@ impl Membership {
                 seq,
                 ends,
                 send_failed,
+                relays: Vec::new(),
                 nacks_wanted,
                 nacks,
                 tcp_answered,
@@ -176,6 +201,7 @@ impl Membership {
         }
         if let Some(probe) = &mut self.probe {
             probe.nacks_wanted = relays.iter().filter(|(_, nack)| *nack).count() as u32;
+            probe.relays = relays.into_iter().map(|(relay, _)| relay).collect();
         }
     }
 
@@ -185,7 +211,7 @@ impl Membership {
         self.timers[Timer::ProbeTimeout as usize] = None;
         if probe.tcp_answered {
             self.awareness.apply(-1);
-            self.note_udp(&probe.node, true);
+            self.udp_missed(probe);
             return;
         }
         if probe.send_failed {
@@ -205,10 +231,12 @@ impl Membership {
     }
 
     /// A TCP ping was answered.
-    pub(super) fn tcp_ping_answered(&mut self, seq: u32) {
+    pub(super) fn tcp_ping_answered(&mut self, now: Instant, seq: u32) {
         if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) {
             probe.tcp_answered = true;
             end_challenge(&mut self.enquiries, &probe.node);
+        } else {
+            self.ping_by_tcp_done(now, seq, None);
         }
     }
 
@@ -263,9 +291,12 @@ impl Membership {
             self.abandon_probe();
             self.awareness.apply(-1);
             end_challenge(&mut self.enquiries, &probe.node);
-            if from == probe.addr {
-                self.note_udp(&probe.node, false);
+            // A member with several addresses may answer from another one than we asked.
+            match from == probe.addr || !probe.relays.contains(&from) {
+                true => self.note_udp(&probe.node, true),
+                false => self.udp_missed(probe),
             }
+        } else if self.ping_answered(now, seq) {
         } else if let Some(at) = self.relays.iter().position(|relay| relay.seq == seq) {
             let relay = self.relays.swap_remove(at);
             self.send(Outgoing::Ack { to: relay.requester, seq: relay.requester_seq });
@@ -275,6 +306,9 @@ impl Membership {
                 // It runs, and does not know what we think of it: the exchange makes it refute.
                 self.sync_with(now, enquiry.addr);
             }
+        } else if let Some(missed) = self.missed.take_if(|missed| missed.seq == seq && missed.addr == from) {
+            // Slow, but not blocked.
+            self.note_udp(&missed.node, true);
         }
     }
 
@@ -282,6 +316,8 @@ impl Membership {
     pub(super) fn handle_nack(&mut self, seq: u32) {
         if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) {
             probe.nacks = (probe.nacks + 1).min(probe.nacks_wanted);
+        } else {
+            self.ping_nacked(seq);
         }
     }
 
@@ -413,11 +449,28 @@ impl Membership {
         }
     }
 
-    fn note_udp(&mut self, node: &str, blocked: bool) {
+    /// The probe was answered, but not by UDP from the member itself.
+    fn udp_missed(&mut self, probe: Probe) {
+        self.missed = Some(Missed { node: probe.node, addr: probe.addr, seq: probe.seq });
+    }
+
+    /// Whether the direct ping of a probe got `through`. Said only when it has changed for good, and once: memberlist
+    /// warns at each probe that TCP alone answers, and says nothing where relays do.
+    fn note_udp(&mut self, node: &str, through: bool) {
         let Some(member) = self.table.get_mut(node) else { return };
-        if blocked && !member.udp_blocked {
-            self.events.push_back(Event::UdpBlocked { node: node.into() });
+        if member.udp_blocked != through {
+            member.udp_doubts = 0;
+            return;
         }
-        member.udp_blocked = blocked;
+        member.udp_doubts += 1;
+        if member.udp_doubts < UDP_PROBES {
+            return;
+        }
+        (member.udp_blocked, member.udp_doubts) = (!through, 0);
+        let (node, addr) = (member.name.clone(), member.addr);
+        self.events.push_back(match through {
+            true => Event::UdpRestored { node },
+            false => Event::UdpBlocked { node, addr },
+        });
     }
 }

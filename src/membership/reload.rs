@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::rc::Rc;
 
-use super::sync::Join;
+use super::join::Join;
 use super::{Cidr, Config, Membership, Target};
 use crate::time::Instant;
 use crate::wire::crypt::KeyRing;

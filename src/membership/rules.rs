@@ -1,6 +1,7 @@
 //! Which news beat which: alive, suspect, dead, and what follows (SWIM, section 4.2; P 7.5).
 
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use super::member::AddrBytes;
 use super::suspicion::Suspicion;
@@ -8,6 +9,25 @@ use super::{Event, Member, Membership, State};
 use crate::limits;
 use crate::time::Instant;
 use crate::wire::{self, Alive, Claim, Message, serf};
+
+/// For so long it is known whom a person said to forget.
+const TOMBSTONE_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// A member that a person said to forget.
+pub(super) struct Tombstone {
+    node: Box<str>,
+    until: Instant,
+}
+
+/// Why a member is not forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotForgotten {
+    Unknown,
+    /// It is this node.
+    Oneself,
+    /// It is alive or suspect.
+    Running(State),
+}
 
 impl Membership {
     /// alive(a): a member says that it is there, with an incarnation that only itself may raise.
@@ -89,7 +109,9 @@ impl Membership {
         member.mapped = addr.is_mapped();
         (member.intent_ltime, member.intent_leaves) = self.serf.buffered(alive.node);
         self.table.insert(member, &mut self.rng);
-        self.apply_alive_as(now, alive, addr, port, false);
+        let returned = self.is_forgotten(now, alive.node);
+        self.tombstones.retain(|tombstone| *tombstone.node != *alive.node);
+        self.apply_alive_as(now, alive, addr, port, returned);
     }
 
     fn apply_alive(&mut self, now: Instant, alive: &Alive<'_>, addr: &AddrBytes, port: u16) {
@@ -116,6 +138,9 @@ impl Membership {
         }
         let (node, to) = (member.name.clone(), member.addr);
         self.enquiries.retain(|enquiry| *enquiry.node != *node);
+        if addr_before != to || !before.is_running() {
+            (member.udp_blocked, member.udp_doubts) = (false, 0);
+        }
         if known && addr_before != to {
             self.events.push_back(Event::Moved { node: node.clone(), from: addr_before, to });
         }
@@ -267,6 +292,39 @@ impl Membership {
         let Some(name) = oldest.map(|m| m.name.clone()) else { return false };
         self.forget(|m| m.name == name);
         true
+    }
+
+    /// What a person says: the failed or left member is forgotten now and not when its time is over. Where `join`
+    /// leads to nobody else, that is not tried any more. Only its being alive brings it back: reports of anything
+    /// else, which never make a member of a stranger here, must not do so for [`TOMBSTONE_TIME`].
+    ///
+    /// `Ok`: whether `members` or `join` names it, so that the next start asks for it again. Errors change nothing.
+    pub fn forget_member(&mut self, now: Instant, node: &str) -> Result<bool, NotForgotten> {
+        let member = self.table.get(node).ok_or(NotForgotten::Unknown)?;
+        let (addr, state) = (member.addr, member.state);
+        if *node == *self.config.node {
+            return Err(NotForgotten::Oneself);
+        }
+        if state.is_running() {
+            return Err(NotForgotten::Running(state));
+        }
+        let expected = self.is_expected(member);
+        self.begin_input(now);
+        self.joins.iter_mut().for_each(|join| join.forget(addr));
+        self.enquiries.retain(|enquiry| *enquiry.node != *node);
+        self.tombstones.retain(|tombstone| *tombstone.node != *node && tombstone.until > now);
+        if self.tombstones.len() >= limits::TOMBSTONES_MAX {
+            self.tombstones.pop_front();
+        }
+        self.tombstones.push_back(Tombstone { node: node.into(), until: now + TOMBSTONE_TIME });
+        self.forget(|m| *m.name == *node);
+        self.finish_input(now);
+        Ok(expected)
+    }
+
+    /// Whether a person said to forget it, and it was not alive since.
+    pub(super) fn is_forgotten(&self, now: Instant, node: &str) -> bool {
+        self.tombstones.iter().any(|tombstone| *tombstone.node == *node && now < tombstone.until)
     }
 
     /// At each end of the probe order: members that have been gone for long leave the table (P 7.7).

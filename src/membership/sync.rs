@@ -1,36 +1,43 @@
 //! Full exchanges over TCP: join, periodic anti-entropy, and the streams that carry them (P 6, 7.6, 7.8).
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::rc::Rc;
 
+use super::join::RETRY_MIN;
 use super::member::{AddrBytes, State};
+use super::ping::TryId;
 use super::transmit::source;
 use super::versions::{Versions, speaks, verify_protocol};
-use super::{Action, Event, Member, Membership, ResolveId, StreamEvent, StreamId, Target, Timer};
+use super::{Action, Event, Member, Membership, StreamEvent, StreamId, Timer};
 use crate::limits;
-use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::packet::Envelope;
 use crate::wire::stream::{self, NodeState, PushPull, Reader, Received, StreamMessage, WireState};
 use crate::wire::{Ack, Alive, Claim, Message, Ping};
-
-/// Between two tries of one join target, at least and at most.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
-const RETRY_JITTER_PERCENT: u32 = 20;
 
 /// What a stream is for.
 #[derive(Debug)]
 enum Purpose {
     /// The other side opened it.
     Accepted,
-    /// We exchange tables; for the join target of this index.
-    PushPull { join: Option<usize> },
+    /// We exchange tables.
+    PushPull { cause: Cause },
     /// We ask whether it answers over TCP.
     Ping { seq: u32 },
     /// We tell something and expect no answer.
     User,
+}
+
+/// Why tables are exchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// With a member, to be of one mind.
+    Member,
+    /// The join target of this index is tried.
+    Target(usize),
+    /// A person wants it joined.
+    Person(TryId),
 }
 
 /// One TCP exchange.
@@ -72,8 +79,10 @@ impl Streams {
     /// The join targets have other places now.
     pub fn move_joins(&mut self, place: impl Fn(usize) -> Option<usize>) {
         for stream in &mut self.open {
-            if let Purpose::PushPull { join } = &mut stream.purpose {
-                *join = join.and_then(&place);
+            if let Purpose::PushPull { cause } = &mut stream.purpose
+                && let Cause::Target(i) = *cause
+            {
+                *cause = place(i).map_or(Cause::Member, Cause::Target);
             }
         }
     }
@@ -86,73 +95,9 @@ impl Streams {
         self.open.iter().filter(|stream| matches!(stream.purpose, Purpose::Accepted)).count()
     }
 
-    fn next_id(&mut self) -> StreamId {
+    pub fn next_id(&mut self) -> StreamId {
         self.last_id = self.last_id.wrapping_add(1);
         self.last_id
-    }
-}
-
-/// One entry of `join`: tried until it is reached, and again whenever nobody there is known to run.
-pub(super) struct Join {
-    target: Target,
-    /// Where it is: the literal address, or what the last look-up gave, without our own.
-    addrs: Vec<SocketAddr>,
-    /// The place in `addrs` of the next one to talk to in this try.
-    next_addr: usize,
-    next_try: Option<Instant>,
-    backoff: Duration,
-    busy: Busy,
-    reached: bool,
-    /// All that it leads to is this node.
-    is_self: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Busy {
-    No,
-    Resolving(ResolveId),
-    Talking,
-}
-
-impl Join {
-    /// `own` is the address that others reach this node at.
-    pub fn new(target: Target, own: SocketAddr, now: Instant) -> Self {
-        let is_self = target == Target::Addr(own);
-        let addrs = match &target {
-            Target::Addr(addr) => vec![*addr],
-            Target::Name { .. } => Vec::new(),
-        };
-        Self {
-            target,
-            addrs,
-            next_addr: 0,
-            next_try: Some(now),
-            backoff: RETRY_MIN,
-            busy: Busy::No,
-            reached: false,
-            is_self,
-        }
-    }
-
-    pub fn next_try(&self) -> Option<Instant> {
-        self.next_try.filter(|_| self.busy == Busy::No && !self.is_self)
-    }
-
-    fn try_again(&mut self, now: Instant, rng: &mut Rng) {
-        self.next_try = Some(now + rng.jitter(self.backoff, RETRY_JITTER_PERCENT));
-        self.backoff = (self.backoff * 2).min(RETRY_MAX);
-    }
-
-    pub fn was_reached(&self) -> bool {
-        self.reached || self.is_self
-    }
-
-    pub fn is_of(&self, target: &Target) -> bool {
-        self.target == *target
-    }
-
-    pub fn is_at(&self, addr: SocketAddr) -> bool {
-        self.addrs.contains(&addr)
     }
 }
 
@@ -201,13 +146,13 @@ impl Membership {
         }
     }
 
-    /// Starts a TCP ping (P 6.2), to be answered until `deadline`.
-    pub(super) fn tcp_ping(&mut self, to: SocketAddr, node: &str, seq: u32, deadline: Instant) {
+    /// Starts a TCP ping (P 6.2), to be answered until `deadline`; false if there is no stream left.
+    pub(super) fn tcp_ping(&mut self, to: SocketAddr, node: &str, seq: u32, deadline: Instant) -> bool {
         let addr = self.me().addr_bytes();
         let source = source(&self.config, &addr);
         let mut request = Vec::new();
         Message::Ping(Ping { node, seq, source }).encode(&mut request);
-        self.open_stream(to, Purpose::Ping { seq }, request, deadline);
+        self.open_stream(to, Purpose::Ping { seq }, request, deadline)
     }
 
     /// Sends a user message by stream (P 6.3).
@@ -225,15 +170,15 @@ impl Membership {
         let hangs = |s: &Stream| !s.request.is_empty() && s.deadline + RETRY_MIN <= now + tcp_timeout;
         let busy = |s: &Stream| s.peer == to && matches!(s.purpose, Purpose::PushPull { .. }) && !hangs(s);
         if !self.streams.open.iter().any(busy) {
-            self.push_pull(now, to, None);
+            self.push_pull(now, to, Cause::Member);
         }
     }
 
     /// Opens an exchange of tables; false if there is no stream left.
-    fn push_pull(&mut self, now: Instant, to: SocketAddr, join: Option<usize>) -> bool {
-        let request = self.encode_table(now, join.is_some());
+    pub(super) fn push_pull(&mut self, now: Instant, to: SocketAddr, cause: Cause) -> bool {
+        let request = self.encode_table(now, cause != Cause::Member);
         let deadline = now + self.config.timing.tcp_timeout;
-        self.open_stream(to, Purpose::PushPull { join }, request, deadline)
+        self.open_stream(to, Purpose::PushPull { cause }, request, deadline)
     }
 
     fn open_stream(&mut self, to: SocketAddr, purpose: Purpose, request: Vec<u8>, deadline: Instant) -> bool {
@@ -308,20 +253,22 @@ impl Membership {
             (Purpose::Accepted, message) => self.serve(now, at, message),
             (Purpose::PushPull { .. }, StreamMessage::PushPull(table)) => {
                 let Stream { peer, purpose, .. } = self.close_stream(at);
-                let join = if let Purpose::PushPull { join } = purpose { join } else { None };
-                self.note_own_address(join, peer, &table);
+                let Purpose::PushPull { cause } = purpose else { return };
+                self.note_own_address(cause, peer, &table);
                 let error = self.merge(now, &table).err();
-                self.push_pull_done(now, peer, join, error);
+                let error = error.or_else(|| self.joined_nobody(cause, &table).map(Into::into));
+                self.push_pull_done(now, peer, cause, error);
             }
             (Purpose::PushPull { .. }, StreamMessage::Error(text)) => {
                 let text = format!("refused: {text}");
                 self.stream_failed(now, at, &text);
             }
             (Purpose::Ping { seq }, StreamMessage::Ack(ack)) => {
-                if *seq == ack.seq {
-                    self.tcp_ping_answered(ack.seq);
+                if *seq != ack.seq {
+                    return self.stream_failed(now, at, "an answer to another ping");
                 }
                 self.close_stream(at);
+                self.tcp_ping_answered(now, ack.seq);
             }
             _ => self.stream_failed(now, at, "an unexpected answer"),
         }
@@ -365,8 +312,22 @@ impl Membership {
 
     fn stream_failed(&mut self, now: Instant, at: usize, reason: &str) {
         let stream = self.close_stream(at);
-        if let Purpose::PushPull { join } = stream.purpose {
-            self.push_pull_done(now, stream.peer, join, Some(reason.into()));
+        match stream.purpose {
+            Purpose::PushPull { cause } => self.push_pull_done(now, stream.peer, cause, Some(reason.into())),
+            Purpose::Ping { seq } => self.ping_by_tcp_done(now, seq, Some(reason)),
+            Purpose::Accepted | Purpose::User => {}
+        }
+    }
+
+    /// Closes the streams of something that a person gave up: a ping's, by its number, and a join's.
+    pub(super) fn abandon_streams(&mut self, ping: Option<u32>, join: TryId) {
+        let is_its = |stream: &Stream| match stream.purpose {
+            Purpose::Ping { seq } => ping == Some(seq),
+            Purpose::PushPull { cause } => cause == Cause::Person(join),
+            Purpose::Accepted | Purpose::User => false,
+        };
+        while let Some(at) = self.streams.open.iter().position(is_its) {
+            self.close_stream(at);
         }
     }
 
@@ -423,6 +384,9 @@ impl Membership {
     pub(super) fn merge(&mut self, now: Instant, table: &PushPull<'_>) -> Result<(), Box<str>> {
         self.verify_versions(now, table)?;
         for node in &table.nodes {
+            if node.state != WireState::Alive && self.is_forgotten(now, node.name) {
+                continue;
+            }
             let me = self.config.node.clone();
             let accuse = Claim { node: node.name, from: &me, incarnation: node.incarnation };
             match node.state {
@@ -465,147 +429,19 @@ impl Membership {
         verify_protocol(local.chain(remote))
     }
 
-    fn push_pull_done(
-        &mut self,
-        now: Instant,
-        peer: SocketAddr,
-        join: Option<usize>,
-        error: Option<Box<str>>,
-    ) {
-        if let Some(i) = join {
-            let entry = &mut self.joins[i];
-            entry.busy = Busy::No;
-            if error.is_none() {
-                entry.reached = true;
-                entry.next_try = None;
-                self.announce_first_join();
-            }
-            if !self.talk_to_next(now, i) && error.is_some() {
-                self.joins[i].try_again(now, &mut self.rng);
-            }
-            self.changed = true;
-        }
-        self.events.push_back(Event::Synced { addr: peer, join: join.is_some(), error });
-    }
-
-    // Joining.
-
-    /// Tries the join targets whose time has come.
-    pub(super) fn join_when_due(&mut self, now: Instant) {
-        if self.leaving.is_some() {
-            return;
-        }
-        for i in 0..self.joins.len() {
-            if self.joins[i].next_try().is_some_and(|at| at <= now) {
-                self.try_join(now, i);
+    fn push_pull_done(&mut self, now: Instant, peer: SocketAddr, cause: Cause, error: Option<Box<str>>) {
+        match cause {
+            Cause::Member => {}
+            Cause::Target(i) => self.target_tried(now, i, error.is_some()),
+            Cause::Person(id) => {
+                self.person_tried(now, id, error.clone());
+                if error.is_some() {
+                    return; // the person is told, nobody else
+                }
             }
         }
-    }
-
-    fn try_join(&mut self, now: Instant, i: usize) {
-        if let Target::Name { host, .. } = &self.joins[i].target {
-            let resolving = self.joins.iter().filter(|j| matches!(j.busy, Busy::Resolving(_))).count();
-            if resolving < limits::RESOLVES_MAX {
-                let id = self.streams.next_id();
-                self.actions.push_back(Action::Resolve { id, host: host.clone() });
-                self.joins[i].busy = Busy::Resolving(id);
-            } else {
-                self.joins[i].next_try = Some(now + RETRY_MIN);
-            }
-        } else {
-            self.talk(now, i);
-        }
-    }
-
-    /// A look-up ended; no addresses: it failed, for `error`.
-    pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addresses: &[IpAddr], error: &str) {
-        self.begin_input(now);
-        if let Some(i) = self.joins.iter().position(|join| join.busy == Busy::Resolving(id)) {
-            self.resolved(now, i, addresses, error);
-        }
-        self.finish_input(now);
-    }
-
-    fn resolved(&mut self, now: Instant, i: usize, addresses: &[IpAddr], error: &str) {
-        let join = &mut self.joins[i];
-        let Target::Name { host, port } = &join.target else { return };
-        join.busy = Busy::No;
-        if addresses.is_empty() {
-            self.events.push_back(Event::NotResolved { host: host.clone(), error: error.into() });
-            join.try_again(now, &mut self.rng);
-            return;
-        }
-        let port = *port;
-        let to_socket = |ip: &IpAddr| SocketAddr::new(ip.to_canonical(), port);
-        // One name may stand for all nodes, this one among them.
-        let own = self.config.advertise;
-        let others = addresses.iter().map(to_socket).filter(|addr| *addr != own);
-        join.addrs = others.take(limits::RESOLVED_ADDRESSES_MAX).collect();
-        join.is_self = join.addrs.is_empty();
-        self.changed = true;
-        self.talk(now, i);
-    }
-
-    /// Begins a try: each of the target's addresses in turn.
-    fn talk(&mut self, now: Instant, i: usize) {
-        self.joins[i].next_addr = 0;
-        if !self.talk_to_next(now, i) {
-            self.joins[i].next_try = None;
-        }
-    }
-
-    /// Talks to the next address of this try at which nobody is known to run; false if there is none. One that
-    /// answers is not enough: of four nodes behind one name, two and two could be content with each other.
-    fn talk_to_next(&mut self, now: Instant, i: usize) -> bool {
-        while let Some(&to) = self.joins[i].addrs.get(self.joins[i].next_addr) {
-            self.joins[i].next_addr += 1;
-            if self.leaving.is_some() || self.table.running_at(to).is_some() {
-                continue;
-            }
-            if self.push_pull(now, to, Some(i)) {
-                self.joins[i].busy = Busy::Talking;
-            } else {
-                self.joins[i].next_try = Some(now + RETRY_MIN);
-            }
-            return true;
-        }
-        false
-    }
-
-    /// After a change: targets where nobody is known to run (any more) are tried again. That includes those that
-    /// answered but advertise another address, behind a NAT, say: an exchange a minute is what they cost.
-    pub(super) fn review_joins(&mut self, now: Instant) {
-        for i in 0..self.joins.len() {
-            let satisfied = self.is_satisfied(i);
-            let join = &mut self.joins[i];
-            if satisfied {
-                join.reached = true;
-                join.next_try = None;
-                join.backoff = RETRY_MIN;
-            } else if join.next_try.is_none() && join.busy == Busy::No {
-                join.try_again(now, &mut self.rng);
-            }
-        }
-    }
-
-    /// Whether a running member is at one of the target's addresses, or the target is this node.
-    fn is_satisfied(&self, i: usize) -> bool {
-        let join = &self.joins[i];
-        join.is_self || join.addrs.iter().any(|addr| self.table.running_at(*addr).is_some())
-    }
-
-    /// A table with nobody but this node in it is our own: `peer` is ourselves under another address. One with our
-    /// name at an address that is not ours is that of a copy of this machine, which may yet be given its own name.
-    fn note_own_address(&mut self, join: Option<usize>, peer: SocketAddr, table: &PushPull<'_>) {
-        let (Some(i), [node]) = (join, &table.nodes[..]) else { return };
-        let me = self.me();
-        let same_address = node.port == me.addr.port() && *node.addr == *me.addr_bytes().as_slice();
-        if *node.name == *me.name && same_address {
-            let join = &mut self.joins[i];
-            join.addrs.retain(|addr| *addr != peer);
-            join.next_addr = join.next_addr.saturating_sub(1);
-            join.is_self = join.addrs.is_empty();
-        }
+        let join = cause != Cause::Member;
+        self.events.push_back(Event::Synced { addr: peer, join, error });
     }
 }
 

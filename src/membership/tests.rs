@@ -253,8 +253,10 @@ mod traces {
     }
 }
 
+mod forgetting;
 mod input;
 mod joining;
+mod pinging;
 mod probing;
 mod queries;
 

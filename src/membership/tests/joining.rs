@@ -123,3 +123,93 @@ fn serf_is_told_of_those_who_left_by_its_intent_only() {
     let told = net.nodes[0].serf.encode_user_state(net.nodes[0].table.members(), &net.nodes[0].queries);
     assert_eq!(UserState::decode(&told).expect("our own").left_members, ["c"]);
 }
+
+// A person's joins.
+
+/// What came of each, in its order: `None` for success.
+fn tried(net: &Net) -> Vec<Option<&str>> {
+    let told = net.log.iter().filter_map(|(_, event)| match event {
+        Event::Tried { result: Tried::Join { error }, .. } => Some(error.as_deref()),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn join(net: &mut Net, target: Target) -> Option<TryId> {
+    let now = net.now;
+    let id = net.nodes[0].join_once(now, &target);
+    net.settle();
+    id
+}
+
+fn by_any_name() -> Target {
+    Target::Name { host: "all.example.net".into(), port: 7946 }
+}
+
+#[test]
+fn a_person_joins_an_address_once_and_it_is_not_remembered() {
+    let mut net = Net::new(&["a"]);
+    net.add(config("b", addr(2)));
+    net.run(5 * SECOND);
+    assert!(join(&mut net, Target::Addr(addr(2))).is_some());
+    assert_eq!(tried(&net), [None]);
+    net.run(SECOND);
+    assert!(all_see_all(&net));
+    net.stopped[1] = true;
+    net.run(60 * SECOND);
+    let before = net.nodes[0].counters().streams_out;
+    net.run(600 * SECOND);
+    assert_eq!((net.state(0, "b"), net.nodes[0].counters().streams_out), (Some(State::Dead), before));
+}
+
+#[test]
+fn of_a_name_each_address_is_tried_and_one_is_enough() {
+    let mut net = Net::new(&["a"]);
+    net.answers = vec![vec![addr(1).ip(), addr(9).ip(), addr(2).ip(), addr(8).ip()]];
+    net.add(config("b", addr(2)));
+    net.run(5 * SECOND);
+    let before = net.nodes[0].counters().streams_out;
+    join(&mut net, by_any_name());
+    assert_eq!((tried(&net), net.nodes[0].counters().streams_out - before), (vec![None], 3));
+    assert_eq!(net.state(0, "b"), Some(State::Alive));
+}
+
+#[test]
+fn why_a_join_did_not_work_is_said_to_the_person_and_to_nobody_else() {
+    let mut net = Net::new(&["a"]);
+    net.add(Config { cluster: "other".into(), ..config("x", addr(2)) });
+    let meta = encode_tags([("cluster", "other")].into_iter());
+    net.nodes[1].set_meta(net.now, &meta);
+    net.aliases.push((addr(99), addr(1)));
+    net.run(5 * SECOND);
+    net.log.clear();
+    for n in [9, 1, 99, 2] {
+        join(&mut net, Target::Addr(addr(n)));
+    }
+    join(&mut net, by_any_name());
+    let told = tried(&net);
+    assert_eq!(told[..3], [Some("connection refused"), Some(IS_SELF), Some(IS_SELF)]);
+    assert!(told[3].is_some_and(|why| why.contains("cluster")), "{told:?}");
+    assert_eq!(told[4..], [Some("no such name")]);
+    assert!(!net.saw(|i, event| i == 0 && matches!(event, Event::Synced { .. } | Event::NotResolved { .. })));
+    assert_eq!(net.nodes[0].members().len(), 1);
+}
+
+const IS_SELF: &str = "that is this node itself";
+
+/// Method: the look-up is answered by nobody.
+#[test]
+fn a_join_ends_in_time_and_a_cancelled_one_without_a_word() {
+    let mut net = Net::new(&["a"]);
+    net.run(5 * SECOND);
+    let now = net.now;
+    for _ in 0..2 {
+        net.nodes[0].join_once(now, &by_any_name()).expect("room");
+        while net.nodes[0].poll_action().is_some() {}
+    }
+    let second = net.nodes[0].joins_once[1].id();
+    net.nodes[0].cancel_try(second);
+    assert_eq!(net.nodes[0].tries_under_way(), 2, "the look-up still runs");
+    net.run(limits::JOIN_TIME_MAX);
+    assert_eq!((tried(&net), net.nodes[0].tries_under_way()), (vec![Some("no answer in time")], 0));
+}
