@@ -19,9 +19,9 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in
-        ["run", "init", "check-config", "status", "members", "events", "app", "leave", "stop", "keygen"]
-    {
+    let names =
+        ["run", "init", "check-config", "status", "members", "events", "app", "leave", "stop", "keygen"];
+    for command in names.into_iter().chain(["ping", "join", "forget"]) {
         let (code, out, _) = run(&[command, "--help"]);
         assert_eq!(code, Some(0), "{command}");
         assert!(out.contains(command) && out.lines().all(|line| line.chars().count() <= 80), "{out}");
@@ -43,8 +43,8 @@ fn an_unknown_command_or_flag_is_a_usage_error_with_advice() {
 fn without_a_daemon_status_is_3_and_the_others_are_69() {
     let daemon = Daemon::new("n1", json!({}));
     assert_eq!(daemon.run(&["status"]).status.code(), Some(3));
-    for command in ["members", "stop", "leave", "events"] {
-        let output = daemon.run(&[command]);
+    for command in ["members", "stop", "leave", "events", "ping", "join 192.0.2.1", "forget n2"] {
+        let output = daemon.run(&command.split(' ').collect::<Vec<_>>());
         assert_eq!(output.status.code(), Some(69), "{command}");
         assert!(text(&output.stderr).contains("picored"), "{command} says what to do");
     }

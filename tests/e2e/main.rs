@@ -9,4 +9,5 @@ mod contract;
 mod daemon;
 mod host;
 mod leaks;
+mod peers;
 mod web;
