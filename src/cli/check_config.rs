@@ -208,13 +208,15 @@ fn show_handler(handler: &delivery::Config) -> Value {
         "mode": handler.mode.as_str(),
         "where": handler.place.as_str(),
         "timeout": show(handler.timeout),
-        "debounce": show(handler.debounce),
-        "min_interval": show(handler.min_interval),
         // Values may be secrets.
         "// env": handler.env.iter().map(|(name, _)| name).collect::<Vec<_>>(),
     });
     if !handler.apps.is_empty() {
         shown["apps"] = json!(handler.apps);
+    }
+    if matches!(handler.mode, Mode::Sync | Mode::Picored1) {
+        shown["debounce"] = json!(show(handler.debounce));
+        shown["min_interval"] = json!(show(handler.min_interval));
     }
     if handler.mode == Mode::Sync {
         shown["resync"] = json!(show(handler.resync));

@@ -24,7 +24,8 @@ fn cluster(seed: u64, name: &str, mode: Mode, place: Place) -> World {
 /// How often each (event, node) was told since then, by whom does not matter.
 fn told(world: &World, since: Instant) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    let starts = world.outside.starts.iter().filter(|start| start.at > since && start.told.mode == "event");
+    let is_told = |mode: &str| mode == "event" || mode == "serf";
+    let starts = world.outside.starts.iter().filter(|start| start.at > since && is_told(&start.told.mode));
     for start in starts {
         *counts.entry((start.told.event.clone(), start.told.node.clone())).or_default() += 1;
     }
@@ -79,6 +80,27 @@ fn with_where_all_each_node_tells_what_it_saw_and_a_newcomer_nothing_old() {
             world.outside.starts.iter().filter(|s| s.at > since && s.by == "n1" && s.told.mode == "event");
         assert_eq!(by_it.count(), 0, "{}", world.blame("what was before its start is no news"));
     });
+}
+
+#[test]
+fn serf_handlers_are_told_of_members_by_all_or_by_one_and_their_runs_are_no_news() {
+    for (place, count) in [(Place::All, 2), (Place::One, 1)] {
+        for_seeds(5, |seed| {
+            let mut world = cluster(seed, "script", Mode::Serf, place);
+            let since = world.now;
+            world.crash("n2", Down::Machine);
+            world.run_for(mins(3));
+            let mut counts = told(&world, since);
+            // Of the others the `dns` handler's tags change when the set does.
+            counts.retain(|(event, _), _| event != "member-update");
+            assert!(is(&counts, &[("member-failed", count)]), "{}", world.blame(&format!("{counts:?}")));
+            let since = world.now;
+            world.run_for(mins(60));
+            // At each resync, every 10 min, the tag of the runner says so and then that it is over.
+            let updates: usize = told(&world, since).values().sum();
+            assert!(updates <= 6 * 2 * count, "{}", world.blame(&format!("{updates} in an hour")));
+        });
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub struct Told {
     pub reason: String,
     pub guard: String,
     pub attempt: u32,
-    /// The node and the event that it is about; empty for `sync`.
+    /// The node and the event that it is about; empty for `sync`. Of several nodes (`serf`) the first.
     pub node: String,
     pub event: String,
     /// `picored1`: the last two arguments.
@@ -31,27 +31,34 @@ impl Told {
             let found = run.env.iter().find(|(key, _)| &**key == name);
             found.map_or_else(|| panic!("a run without {name}: {run:?}"), |(_, value)| value.to_string())
         };
-        let addrs = value("PICORED_UP_ADDRS");
-        let addrs =
-            addrs.split_whitespace().map(|addr| addr.parse().expect("PICORED_UP_ADDRS holds addresses"));
         let optional = |name: &str| {
             let found = run.env.iter().find(|(key, _)| &**key == name);
             found.map_or(String::new(), |(_, value)| value.to_string())
         };
         let mode = value("PICORED_MODE");
+        // A `serf` run is about members, and about no app's set.
+        let of_app = |name: &str| if mode == "serf" { optional(name) } else { value(name) };
+        let node = match &*mode {
+            "serf" => String::from_utf8_lossy(&run.stdin).split('\t').next().unwrap_or_default().to_owned(),
+            _ => optional("PICORED_NODE"),
+        };
+        let addrs = of_app("PICORED_UP_ADDRS");
+        let addrs =
+            addrs.split_whitespace().map(|addr| addr.parse().expect("PICORED_UP_ADDRS holds addresses"));
+        let guard = of_app("PICORED_GUARD");
         let call = match (&*mode, run.argv.as_slice()) {
             ("picored1", [.., addr, state]) => Some((addr.parse().expect("an address"), state.to_string())),
             _ => None,
         };
         Self {
-            node: optional("PICORED_NODE"),
+            node,
             event: value("PICORED_EVENT"),
             call,
             handler: run.handler.to_string(),
             mode,
             app: value("PICORED_APP"),
             reason: value("PICORED_REASON"),
-            guard: value("PICORED_GUARD"),
+            guard,
             attempt: value("PICORED_ATTEMPT").parse().expect("PICORED_ATTEMPT is a number"),
             addrs: addrs.collect(),
         }
