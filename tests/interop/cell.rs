@@ -1,5 +1,6 @@
 //! A cell of the matrix: whether it can run, its cluster, and its line in the table.
 
+use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -34,43 +35,56 @@ macro_rules! cell {
 }
 
 /// In which of its two ways a cell runs.
+#[derive(Default)]
 pub struct Setting {
     pub encrypted: bool,
+    noted: RefCell<String>,
 }
 
 impl Setting {
+    pub fn new(encrypted: bool) -> Self {
+        Self { encrypted, ..Self::default() }
+    }
+
     /// Options with this setting's key, else as they come.
     pub fn options(&self) -> Options {
         let keys = if self.encrypted { vec![KEY.to_owned()] } else { Vec::new() };
         Options { keys, ..Options::default() }
     }
+
+    /// Figures for the table that are wanted there if the cell fails, too.
+    pub fn note(&self, figures: &str) {
+        figures.clone_into(&mut self.noted.borrow_mut());
+    }
 }
 
-/// Runs a cell's body and notes what it returns, figures of any kind, in the table; a panic is noted as FAILED.
+/// Runs a cell's body and puts what it returns, figures of any kind, in the table; a panic is FAILED there.
 pub fn run(what: &'static str, encrypted: bool, body: fn(&Setting) -> String) {
     if !available() {
         return;
     }
-    let mut line = Line { what, encrypted, figures: None };
-    line.figures = Some(body(&Setting { encrypted }));
+    let mut line = Line { what, setting: Setting::new(encrypted), result: "FAILED" };
+    let figures = body(&line.setting);
+    line.setting.note(&figures);
+    line.result = "ok";
 }
 
+/// Of the table; written when dropped.
 struct Line {
     what: &'static str,
-    encrypted: bool,
-    figures: Option<String>,
+    setting: Setting,
+    result: &'static str,
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let setting = if self.encrypted { "encrypted" } else { "plain" };
-        let result = if self.figures.is_some() { "ok" } else { "FAILED" };
-        let figures = self.figures.as_deref().unwrap_or_default();
+        let setting = if self.setting.encrypted { "encrypted" } else { "plain" };
+        let figures = self.setting.noted.borrow();
         let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/interop-results.tsv");
         let file = OpenOptions::new().create(true).append(true).open(path);
         // The test's name, for the order of the table.
         let test = thread::current().name().unwrap_or_default().to_owned();
-        let line = format!("{test}\t{}\t{setting}\t{result}\t{figures}\n", self.what);
+        let line = format!("{test}\t{}\t{setting}\t{}\t{figures}\n", self.what, self.result);
         let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
         assert!(written.is_ok() || thread::panicking(), "{path}: {written:?}");
     }
@@ -107,6 +121,11 @@ fn missing() -> Option<String> {
     bare::program().err().map(|why| format!("the memberlist program cannot be built: {why}"))
 }
 
+/// For something everybody is to know. Gossip sends each piece of news four times among five, to members picked at
+/// random, so once in some hundred times somebody misses it; the next push/pull tells, within 30 s in memberlist's
+/// profile lan.
+pub const EVENTUALLY: Duration = Duration::from_secs(45);
+
 /// Members in a network of their own; `n1` is at place 1, and so on.
 pub struct Cluster {
     pub peers: Vec<Box<dyn Peer>>,
@@ -116,7 +135,8 @@ pub struct Cluster {
 impl Cluster {
     /// One after the other; all but the first join the first.
     pub fn start(kinds: &[Kind], options: &Options) -> Self {
-        let mut cluster = Self { peers: Vec::new(), net: Rc::new(Net::new(0)) };
+        let net = Rc::new(Net::new(u8::try_from(kinds.len()).expect("few nodes")));
+        let mut cluster = Self { peers: Vec::new(), net };
         kinds.iter().for_each(|&kind| cluster.add(kind, options));
         cluster
     }

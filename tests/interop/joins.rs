@@ -1,11 +1,13 @@
 //! Who finds whom, and what they know of each other.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::cell;
-use crate::cell::{Cluster, Setting, seconds};
+use crate::cell::{Cluster, EVENTUALLY, Setting, seconds};
 use crate::daemon::wait_for;
 use crate::messages::nothing_is_bad;
+use crate::net::Net;
 use crate::peer::Kind::{self, Memberlist, Picored, Serf};
 use crate::peer::Options;
 use crate::{picored, serf};
@@ -56,6 +58,7 @@ fn picored_and_bare(setting: &Setting) -> String {
 fn one_joins_the_other(kinds: [Kind; 2], options: &Options) -> String {
     let options = options.clone().tag("site", "north").tag("role", "web");
     let mut cluster = Cluster::start(&kinds[..1], &options);
+    cluster.net.add_node();
     let began = Instant::now();
     cluster.add(kinds[1], &options);
     cluster.wait_for_agreement(SOON);
@@ -75,19 +78,28 @@ fn one_joins_the_other(kinds: [Kind; 2], options: &Options) -> String {
 
 cell!(mixed, "2 picored, 2 Serf, 1 memberlist agree", super::five);
 fn five(setting: &Setting) -> String {
-    let began = Instant::now();
-    let cluster = Cluster::start(&[Picored, Serf, Memberlist, Serf, Picored], &setting.options());
-    cluster.wait_for_agreement(SOON);
-    seconds(began.elapsed())
+    five_agree([Picored, Serf, Memberlist, Serf, Picored], &setting.options())
 }
 
 cell!(mixed_bare, "2 picored, 3 memberlist as they come agree", super::five_bare);
 fn five_bare(setting: &Setting) -> String {
     let options = Options { bare: true, ..setting.options() };
-    let began = Instant::now();
-    let cluster = Cluster::start(&[Memberlist, Picored, Memberlist, Picored, Memberlist], &options);
-    cluster.wait_for_agreement(SOON);
-    seconds(began.elapsed())
+    five_agree([Memberlist, Picored, Memberlist, Picored, Memberlist], &options)
+}
+
+/// From the start of the first one on. Of three tries the middle one counts, for gossip may miss somebody.
+fn five_agree(kinds: [Kind; 5], options: &Options) -> String {
+    let mut took = [(); 3].map(|()| {
+        let net = Rc::new(Net::new(5));
+        let mut cluster = Cluster { peers: Vec::new(), net };
+        let began = Instant::now();
+        kinds.iter().for_each(|&kind| cluster.add(kind, options));
+        cluster.wait_for_agreement(EVENTUALLY);
+        began.elapsed()
+    });
+    took.sort_unstable();
+    assert!(took[1] <= SOON, "{took:?}");
+    took.map(seconds).join(", ")
 }
 
 /// A cluster without the key is not joined, from either side: that it agrees elsewhere is no accident.
@@ -96,9 +108,8 @@ fn another_key_keeps_them_apart() {
     if !cell::available() {
         return;
     }
-    let plain = Setting { encrypted: false }.options();
-    let mut cluster = Cluster::start(&[Serf], &plain);
-    cluster.add(Picored, &Setting { encrypted: true }.options());
+    let mut cluster = Cluster::start(&[Serf], &Setting::new(false).options());
+    cluster.add(Picored, &Setting::new(true).options());
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
         assert!(!cluster.agrees());
@@ -106,7 +117,7 @@ fn another_key_keeps_them_apart() {
     }
 }
 
-cell!(tags, "tags both ways, also changed; push/pulls without a complaint", super::tags_and_syncs);
+cell!(tags, "tags both ways; push/pulls without a complaint", super::tags_and_syncs);
 fn tags_and_syncs(setting: &Setting) -> String {
     // A push/pull every 15 s.
     let options = Options { profile: "local", ..setting.options() };

@@ -40,14 +40,19 @@ impl Net {
         drop(fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1"));
         pipe("nft", &["-f", "-"], RULES);
         pipe("ip", &["-batch", "-"], "link set lo up\n");
-        for _ in 0..count {
-            net.add_node();
-        }
+        let nodes: Vec<u8> = (0..count).map(|_| net.make_node()).collect();
+        nodes.into_iter().for_each(|n| net.wait_for_link(n));
         net
     }
 
     /// One node more, or another address for one that is to move; returns its number.
     pub fn add_node(&self) -> u8 {
+        let n = self.make_node();
+        self.wait_for_link(n);
+        n
+    }
+
+    fn make_node(&self) -> u8 {
         let n = u8::try_from(self.nodes.borrow().len() + 1).expect("few nodes");
         let holder = Holder::new();
         let (v4, v6) = (addr(n), addr6(n));
@@ -65,13 +70,16 @@ impl Net {
              addr add {v6} peer {router6} dev eth0 nodad\nroute add ::/0 via {router6} dev eth0 onlink\n"
         );
         self.within(n, || pipe("ip", &["-batch", "-"], &inner));
-        // A link that has just been set up drops what is sent for up to a second. Once a refusal comes back, it works
-        // both ways.
+        n
+    }
+
+    /// A link that has just been set up drops what is sent for up to a second. Once a refusal comes back, it works both
+    /// ways.
+    fn wait_for_link(&self, n: u8) {
         wait_for("the link to work", LINK_UP, || {
-            let tried = TcpStream::connect_timeout(&SocketAddr::new(v4, 1), LINK_UP / 100);
+            let tried = TcpStream::connect_timeout(&SocketAddr::new(addr(n), 1), LINK_UP / 100);
             tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         });
-        n
     }
 
     /// How many nodes there are.

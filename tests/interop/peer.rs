@@ -1,6 +1,7 @@
 //! What the three kinds of members have in common: how to start, disturb, end and ask one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,16 @@ pub enum Kind {
     Serf,
     /// A bare memberlist program.
     Memberlist,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Picored => "picored",
+            Self::Serf => "Serf",
+            Self::Memberlist => "memberlist",
+        })
+    }
 }
 
 /// How one is started.

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell;
-use crate::cell::{Cluster, Setting, seconds};
+use crate::cell::{Cluster, EVENTUALLY, Setting, seconds};
 use crate::daemon::wait_for;
 use crate::peer::Kind::{self, Memberlist, Picored, Serf};
 
@@ -18,12 +18,12 @@ const MIXED: [Kind; 5] = [Picored, Serf, Memberlist, Serf, Picored];
 /// The last one of each kind.
 const EACH: [(Kind, usize); 3] = [(Picored, 4), (Serf, 3), (Memberlist, 2)];
 
-cell!(short, "stopped until suspected: refuted, never failed", super::shortly);
+cell!(short, "stopped until suspected, and then refuted after", super::shortly);
 fn shortly(setting: &Setting) -> String {
     let mut cluster = Cluster::start(&MIXED, &setting.options());
     let mut figures = Vec::new();
     for (kind, who) in EACH {
-        cluster.wait_for_agreement(SOON);
+        cluster.wait_for_agreement(EVENTUALLY);
         let name = cluster.peers[who].name().to_owned();
         let marks: Vec<u64> = cluster.peers.iter().map(|peer| peer.mark()).collect();
         cluster.peers[who].stop();
@@ -51,24 +51,23 @@ fn shortly(setting: &Setting) -> String {
             }
             thread::sleep(Duration::from_millis(250));
         }
-        figures.push(format!("{kind:?} {}, {}", seconds(suspected), seconds(refuted)));
+        figures.push(format!("{kind} {} and {}", seconds(suspected), seconds(refuted)));
     }
-    figures.join("; ")
+    figures.join(", ")
 }
 
-cell!(long, "stopped until failed: alive again everywhere", super::long_enough);
+cell!(long, "stopped until failed, and then alive again after", super::long_enough);
 fn long_enough(setting: &Setting) -> String {
     let mut figures = Vec::new();
     let mut cluster = Cluster::start(&MIXED, &setting.options());
     for (kind, who) in EACH {
-        cluster.wait_for_agreement(SOON);
+        cluster.wait_for_agreement(EVENTUALLY);
         let name = cluster.peers[who].name().to_owned();
         cluster.peers[who].stop();
         let failed = cluster.wait_for_all("it failed", SUSPICION_MAX, |peer| peer.is_failed(&name));
         cluster.peers[who].cont();
-        // At the latest with the push/pull of memberlist's profile lan.
-        let back = cluster.wait_for_agreement(Duration::from_secs(45));
-        figures.push(format!("{kind:?} {}, {}", seconds(failed), seconds(back)));
+        let back = cluster.wait_for_agreement(EVENTUALLY);
+        figures.push(format!("{kind} {} and {}", seconds(failed), seconds(back)));
     }
-    figures.join("; ")
+    figures.join(", ")
 }
