@@ -177,31 +177,35 @@ impl Agent {
             via: pinged.via.as_deref().map(str::to_owned),
             tcp_ms: took(&pinged.tcp),
             tcp_why: why(&pinged.tcp),
-            problem: problem(pinged),
+            problem: problem(pinged, self.identity.advertise.port()),
         }
     }
 }
 
-/// What a ping's result means and what to do.
-fn problem(pinged: &Pinged) -> Option<String> {
-    let (node, port) = (&pinged.node, pinged.addr.port());
+/// What a ping's result means and what to do. `own` is our port: theirs is where we ping, ours where they do.
+fn problem(pinged: &Pinged, own: u16) -> Option<String> {
+    let node = &pinged.node;
+    let port = match pinged.addr.port() {
+        port if port == own => format!("port {port}"),
+        port => format!("port {port} there and {own} here"),
+    };
     Some(match (&pinged.udp, &pinged.tcp) {
         (Answer::Took(_), Answer::Took(_)) => return None,
         (Answer::Missing(why), Answer::Took(_)) => format!(
-            "UDP to or from {node} is blocked ({why}): let UDP port {port} through the firewalls of both servers and \
+            "UDP to or from {node} is blocked ({why}): let UDP {port} through the firewalls of both servers and \
              between them, both ways"
         ),
         (Answer::Took(_), Answer::Missing(why)) => format!(
-            "TCP to {node} does not work ({why}): let TCP port {port} through the firewalls of both servers and \
+            "TCP to {node} does not work ({why}): let TCP {port} through the firewalls of both servers and \
              between them, both ways; without it they cannot join and compare what they know"
         ),
         (Answer::Missing(_), Answer::Missing(why)) => match &pinged.via {
             Some(via) => format!(
                 "{node} is well, {via} reaches it; this node does not ({why}): look at the route and the firewalls \
-                 between the two, UDP and TCP port {port}, both ways"
+                 between the two, UDP and TCP {port}, both ways"
             ),
             None => format!(
-                "nothing of {node} answers ({why}): is the server up, does picored run there, is port {port} let \
+                "nothing of {node} answers ({why}): is the server up, does picored run there, is {port} let \
                  through by UDP and TCP, both ways?"
             ),
         },

@@ -234,6 +234,7 @@ fn ping(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
         Ok(())
     });
     if !json && (over.is_ok() || !all.is_empty()) {
+        all.sort_by(|a, b| a.node.cmp(&b.node));
         print(&screen::pinged(&all, has_colour()));
     }
     over?;

@@ -13,7 +13,7 @@
 //!   the old one. With `reclaim_after` set its own rule holds: failed for that long, or left.
 //! - Who pings us and is failed or left here is told so beside the ack, and refutes at once; memberlist tells
 //!   suspects only, and nobody gossips to a member that left.
-//! - A member is called blocked by UDP, once, when relays or TCP answered three probes in a row in its place;
+//! - A member is called blocked by UDP, once, when relays or TCP answered four probes in a row in its place;
 //!   memberlist warns at each probe that TCP alone answers, and never where relays do.
 //! - A person can have a failed or left member forgotten at once. (Members that are not known are never taken over
 //!   as suspect, dead or left, here as there.)

@@ -18,9 +18,9 @@ pub(super) const NACK_FROM: u8 = 4;
 const ENQUIRIES_MAX: usize = 8;
 /// Pings that a member must leave unanswered before another address gets its name.
 const CHALLENGE_PINGS: u32 = 3;
-/// Probes in a row after which the way by UDP to a member counts as blocked, or as free again. One lost packet is
-/// no firewall.
-const UDP_PROBES: u8 = 3;
+/// Probes in a row after which the way by UDP to a member counts as blocked, or as free again. Lost packets are no
+/// firewall: where one in a hundred is lost, so many pings in a row are in two of ten million probes.
+const UDP_PROBES: u8 = 4;
 /// A failed member is not asked more often than this because somebody claims that it is alive.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
