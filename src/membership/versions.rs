@@ -16,21 +16,28 @@ pub struct Versions<'a> {
 
 /// Everybody must speak what every living one understands (memberlist, verifyProtocol).
 pub fn verify_protocol<'a>(all: impl Iterator<Item = Versions<'a>> + Clone) -> Result<(), Box<str>> {
-    let (mut highest_min, mut lowest_max) = ([0, 0], [u8::MAX, u8::MAX]);
-    for Versions { vsn, .. } in all.clone().filter(|v| v.alive && v.known) {
-        for (part, base) in [0, 3].into_iter().enumerate() {
-            highest_min[part] = highest_min[part].max(vsn[base]);
-            lowest_max[part] = lowest_max[part].min(vsn[base + 1]);
+    for (base, what) in [(0, "protocol"), (3, "delegate protocol")] {
+        let living = || all.clone().filter(|v| v.alive && v.known);
+        let oldest = living().min_by_key(|v| v.vsn[base + 1]);
+        let newest = living().max_by_key(|v| v.vsn[base]);
+        let max = oldest.as_ref().map_or(u8::MAX, |v| v.vsn[base + 1]);
+        let min = newest.as_ref().map_or(0, |v| v.vsn[base]);
+        if let (Some(oldest), Some(newest)) = (oldest, newest)
+            && max < min
+        {
+            let (a, b) = (oldest.name, newest.name);
+            let (least, greatest) = (oldest.vsn[base], newest.vsn[base + 1]);
+            return Err(format!(
+                "{a} understands {what} versions {least} to {max} and {b} {min} to {greatest}: no cluster can hold \
+                 both (setting \"peers\")"
+            )
+            .into());
         }
-    }
-    for Versions { name, vsn, .. } in all {
-        for (part, what) in ["protocol", "delegate protocol"].into_iter().enumerate() {
-            let (current, min, max) = (vsn[part * 3 + 2], highest_min[part], lowest_max[part]);
-            if current < min || current > max {
-                let text =
-                    format!("{name} speaks {what} version {current}, the others understand {min} to {max}");
-                return Err(text.into());
-            }
+        if let Some(v) = all.clone().find(|v| !(min..=max).contains(&v.vsn[base + 2])) {
+            let (name, current) = (v.name, v.vsn[base + 2]);
+            let text =
+                format!("{name} speaks {what} version {current}, the others understand {min} to {max}");
+            return Err(text.into());
         }
     }
     Ok(())
