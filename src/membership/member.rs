@@ -63,6 +63,8 @@ pub struct Member {
     pub udp_blocked: bool,
     /// Probes in a row that say otherwise than `udp_blocked`.
     pub(super) udp_doubts: u8,
+    /// Since it took over the name from another address: when, and the incarnation of the former one.
+    pub(super) former: Option<(Instant, u32)>,
     /// While suspect.
     pub(super) suspicion: Option<Box<Suspicion>>,
     /// Serf's Lamport time of the last intent about it.
@@ -87,6 +89,7 @@ impl Member {
             vsn: [0; 6],
             udp_blocked: false,
             udp_doubts: 0,
+            former: None,
             suspicion: None,
             intent_ltime: 0,
             intent_leaves: false,
@@ -102,6 +105,11 @@ impl Member {
     /// The address bytes as they go over the wire.
     pub(super) fn addr_bytes(&self) -> AddrBytes {
         AddrBytes::new(self.addr.ip(), self.mapped)
+    }
+
+    /// `incarnation` may be that of the one that had this name before, of which there may still be news.
+    pub(super) fn is_former(&self, now: Instant, incarnation: u32, dead_time: Duration) -> bool {
+        self.former.is_some_and(|(since, last)| incarnation <= last && now.since(since) <= dead_time)
     }
 
     /// memberlist would still have it in its table: running, or gone for less than `dead_time`.

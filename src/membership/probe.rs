@@ -421,6 +421,7 @@ impl Membership {
         else {
             return;
         };
+        member.former = None;
         let incarnation = member.incarnation;
         let from = self.config.node.clone();
         self.handle_dead(now, &Claim { node, from: &from, incarnation });

@@ -49,10 +49,14 @@ impl Membership {
                 return;
             }
         }
+        let former = takeover.then_some((now, known.incarnation));
         if about_me {
             self.alive_about_me(alive);
         } else if takeover || alive.incarnation > known.incarnation {
             self.apply_alive(now, alive, &addr, port);
+            if let (Some(_), Some(member)) = (former, self.table.get_mut(alive.node)) {
+                member.former = former;
+            }
         } else if known.state == State::Dead {
             // Proves nothing, but memberlist, which forgets, would believe it: ask the member itself.
             self.ask_whether_back(now, alive.node);
@@ -198,9 +202,14 @@ impl Membership {
 
     /// dead(d): a member's time to refute is over, or (said by itself) it leaves.
     pub(super) fn handle_dead(&mut self, now: Instant, claim: &Claim<'_>) {
+        let dead_time = self.config.timing.gossip_to_the_dead;
         let Some(member) = self.table.get_mut(claim.node) else { return };
         if claim.incarnation < member.incarnation {
             return;
+        }
+        if claim.from != claim.node && member.is_former(now, claim.incarnation, dead_time) {
+            // It may be news of the one that had the name before: let the new one refute it.
+            return self.handle_suspect(now, claim);
         }
         member.suspicion = None;
         if !member.state.is_running() {
@@ -227,7 +236,8 @@ impl Membership {
     /// Suspects that did not refute in time are declared dead, by us.
     pub(super) fn expire_suspicions(&mut self, now: Instant) {
         let overdue = |m: &Member| m.suspicion.as_ref().is_some_and(|s| s.deadline() <= now);
-        while let Some(member) = self.table.members().iter().find(|m| overdue(m)) {
+        while let Some(member) = self.table.members_mut().iter_mut().find(|m| overdue(m)) {
+            member.former = None;
             let (node, incarnation) = (member.name.clone(), member.incarnation);
             let from = self.config.node.clone();
             self.handle_dead(now, &Claim { node: &node, from: &from, incarnation });

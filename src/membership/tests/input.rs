@@ -1,7 +1,7 @@
 //! What comes in and is not fit to be passed on, or to be kept.
 
 use super::*;
-use crate::wire::{IndirectPing, Source};
+use crate::wire::{Alive, IndirectPing, Source};
 
 fn two() -> Net {
     let mut net = Net::new(&["a", "b"]);
@@ -57,4 +57,32 @@ fn the_room_for_inflated_packets_is_kept_from_one_to_the_next() {
     }
     assert!(places[0].1 >= 1_200);
     assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+}
+
+#[test]
+fn late_news_of_who_had_the_name_before_fail_nobody_at_the_new_address() {
+    let mut net = Net::new(&["a"]);
+    let vsn = net.nodes[0].own_vsn();
+    let alive = |net: &mut Net, n: u8, incarnation| {
+        let addr = [127, 0, 0, n];
+        let alive = Alive { node: "c", addr: &addr, port: 7946, incarnation, meta: &[], vsn: &vsn };
+        net.nodes[0].handle_alive(net.now, &alive);
+    };
+    let accused = |net: &mut Net, incarnation| {
+        net.nodes[0].handle_dead(net.now, &Claim { node: "c", from: "b", incarnation });
+        net.state(0, "c")
+    };
+    alive(&mut net, 3, 5);
+    assert_eq!(accused(&mut net, 5), Some(State::Dead));
+    alive(&mut net, 9, 1);
+    assert_eq!(net.state(0, "c"), Some(State::Alive));
+    assert_eq!(accused(&mut net, 5), Some(State::Suspect), "passed on late by somebody");
+    alive(&mut net, 9, 6);
+    assert_eq!(net.state(0, "c"), Some(State::Alive));
+    assert_eq!(accused(&mut net, 6), Some(State::Dead), "that is news of itself");
+    // Who does not refute fails after all.
+    alive(&mut net, 10, 1);
+    assert_eq!(accused(&mut net, 6), Some(State::Suspect));
+    net.run(40 * SECOND);
+    assert_eq!(net.state(0, "c"), Some(State::Dead));
 }
