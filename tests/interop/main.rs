@@ -14,7 +14,9 @@ mod net;
 mod peer;
 mod picored;
 mod serf;
+mod watch;
 
+mod blocked;
 mod failures;
 mod joins;
 mod leaves;

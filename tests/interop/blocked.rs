@@ -1,0 +1,83 @@
+//! No UDP between picored and one other, one way or both: nobody fails as long as TCP or a third member reaches it.
+
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cell;
+use crate::cell::{EVENTUALLY, Setting};
+use crate::net::Net;
+use crate::peer::Kind::{self, Memberlist, Picored, Serf};
+use crate::watch::{Watch, cluster_from, nobody_fails, range};
+
+const SOON: Duration = Duration::from_secs(10);
+/// Three times the longest suspicion among six (24 s), which is six times the one between two.
+const LONG: Duration = Duration::from_secs(75);
+
+cell!(serf, "UDP blocked between picored and Serf: none fail", super::serf_);
+fn serf_(setting: &Setting) -> String {
+    blocked(Serf, setting)
+}
+
+cell!(memberlist, "UDP blocked between picored and memberlist: none fail", super::memberlist_);
+fn memberlist_(setting: &Setting) -> String {
+    blocked(Memberlist, setting)
+}
+
+cell!(picored, "UDP blocked between picored and picored: none fail", super::picored_);
+fn picored_(setting: &Setting) -> String {
+    blocked(Picored, setting)
+}
+
+/// Side by side: three of the kind in a cluster with picored and two relays, and three that are alone with a
+/// picored; each of the three is cut off in one of the three ways.
+fn blocked(kind: Kind, setting: &Setting) -> String {
+    let net = Rc::new(Net::new(12));
+    let options = setting.options();
+    let relayed = cluster_from(&net, 1, &[Picored, kind, kind, kind, Serf, Memberlist], &options);
+    let pairs = [7, 9, 11].map(|first| cluster_from(&net, first, &[Picored, kind], &options));
+    relayed.wait_for_agreement(EVENTUALLY);
+    for pair in &pairs {
+        pair.wait_for_agreement(EVENTUALLY);
+    }
+
+    let watched = Watch::new(&relayed);
+    let watched_pairs = pairs.each_ref().map(Watch::new);
+    let began = Instant::now();
+    net.drop_udp(1, 2);
+    net.drop_udp_one_way(1, 3);
+    net.drop_udp_one_way(4, 1);
+    net.drop_udp(7, 8);
+    net.drop_udp_one_way(9, 10);
+    net.drop_udp_one_way(12, 11);
+
+    // Where only TCP answers, picored says so at once, and once.
+    let told =
+        |watch: &Watch<'_>, of: &str| watch.log(0).matches(&format!("event=udp-blocked node={of}:")).count();
+    let mut named = [("n8", None), ("n10", None), ("n12", None)];
+    while named.iter().any(|(_, when)| when.is_none()) {
+        assert!(began.elapsed() < SOON, "not named as blocked within {SOON:?}: {named:?}");
+        for (watch, (of, when)) in watched_pairs.iter().zip(&mut named) {
+            if when.is_none() && told(watch, of) > 0 {
+                *when = Some(began.elapsed());
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let [a, b, c] = &watched_pairs;
+    nobody_fails(&[&watched, a, b, c], LONG.saturating_sub(began.elapsed()));
+    for (watch, (of, _)) in watched_pairs.iter().zip(named) {
+        assert_eq!(told(watch, of), 1, "picored's lines about {of}");
+        assert!(!watch.log(0).contains("last line repeated"), "{}", watch.log(0));
+    }
+    for of in ["n2", "n3", "n4"] {
+        assert!(told(&watched, of) <= 1, "picored's lines about {of}");
+    }
+    assert!(relayed.agrees() && pairs.iter().all(|pair| pair.agrees()), "still all of them alive");
+    let suspicions: usize = [&watched, a, b, c].iter().map(|watch| watch.suspicions().len()).sum();
+    format!(
+        "none in {} s ({suspicions} suspicions); named after {}",
+        LONG.as_secs(),
+        range(named.iter().filter_map(|(_, when)| *when))
+    )
+}
