@@ -17,6 +17,7 @@ mod serf;
 mod watch;
 
 mod blocked;
+mod cuts;
 mod failures;
 mod joins;
 mod leaves;

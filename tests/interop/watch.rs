@@ -95,6 +95,27 @@ pub fn nobody_fails(watches: &[&Watch<'_>], time: Duration) {
     }
 }
 
+/// Waits for each of some things; how long each took, or nothing if it did not happen in time.
+pub fn times<const N: usize>(limit: Duration, happened: [&dyn Fn() -> bool; N]) -> [Option<Duration>; N] {
+    let started = Instant::now();
+    let mut times = [None; N];
+    while started.elapsed() < limit && times.contains(&None) {
+        for (time, happened) in times.iter_mut().zip(happened).filter(|(time, _)| time.is_none()) {
+            *time = happened().then(|| started.elapsed());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    times
+}
+
+/// For the table: `4.2 s`, or `> 60 s`.
+pub fn seconds(time: Option<Duration>, limit: Duration) -> String {
+    match time {
+        Some(time) => format!("{:.1} s", time.as_secs_f64()),
+        None => format!("> {} s", limit.as_secs()),
+    }
+}
+
 /// For the table: `4 to 6 s`.
 pub fn range(times: impl IntoIterator<Item = Duration>) -> String {
     let times: Vec<f64> = times.into_iter().map(|time| time.as_secs_f64()).collect();
