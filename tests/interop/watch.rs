@@ -63,6 +63,14 @@ impl<'a> Watch<'a> {
         found
     }
 
+    /// Who declared whom failed, and did not only hear of it.
+    pub fn verdicts(&self) -> Vec<(&str, &str)> {
+        self.said(|kind, by, about| match kind {
+            Kind::Picored => format!("event=node-failed node={about} from={by}:"),
+            Kind::Serf | Kind::Memberlist => format!("Marking {about} as failed, suspect timeout reached"),
+        })
+    }
+
     /// Who suspected whom because of its own probe.
     pub fn suspicions(&self) -> Vec<(&str, &str)> {
         self.said(|kind, by, about| match kind {
@@ -80,6 +88,15 @@ impl<'a> Watch<'a> {
             }
         }
         found
+    }
+
+    /// How often members told the others that they are there.
+    pub fn refutations(&self, of: Kind) -> usize {
+        let said = |kind| if kind == Kind::Picored { "event=refuted" } else { "Refuting a" };
+        self.logs()
+            .filter(|(kind, ..)| *kind == of)
+            .map(|(kind, _, log)| log.matches(said(kind)).count())
+            .sum()
     }
 }
 
