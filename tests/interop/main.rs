@@ -16,6 +16,7 @@ mod picored;
 mod serf;
 mod watch;
 
+mod address;
 mod adverse;
 mod blocked;
 mod cuts;
