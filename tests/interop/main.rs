@@ -21,6 +21,7 @@ mod adverse;
 mod blocked;
 mod cuts;
 mod failures;
+mod formats;
 mod joins;
 mod leaves;
 mod messages;
