@@ -23,6 +23,7 @@ mod cuts;
 mod failures;
 mod formats;
 mod joins;
+mod large;
 mod leaves;
 mod messages;
 mod stops;
