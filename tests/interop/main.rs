@@ -27,3 +27,4 @@ mod large;
 mod leaves;
 mod messages;
 mod stops;
+mod versions;
