@@ -136,6 +136,9 @@ impl Membership {
             member.vsn = vsn;
         }
         (member.addr, member.mapped) = (SocketAddr::new(addr.ip(), port), addr.is_mapped());
+        if !before.is_running() && known {
+            member.intent_leaves = false; // that was before it came back
+        }
         if before != State::Alive {
             (member.state, member.since) = (State::Alive, now);
             self.changed = true;
@@ -220,7 +223,8 @@ impl Membership {
             self.refute(claim.incarnation);
             return;
         }
-        let left = claim.from == claim.node;
+        // Who said that it leaves and then is silent has left, as Serf sees it (P 8.4): its own word may have been lost.
+        let left = claim.from == claim.node || member.intent_leaves;
         member.incarnation = claim.incarnation;
         (member.state, member.since) = (if left { State::Left } else { State::Dead }, now);
         self.changed = true;

@@ -1,6 +1,7 @@
 //! Join targets: names that stand for several nodes, and who is taken for oneself.
 
 use super::*;
+use crate::wire::Alive;
 use crate::wire::serf::UserState;
 
 /// A node that joins whatever the look-ups of `all.example.net` give.
@@ -212,4 +213,26 @@ fn a_join_ends_in_time_and_a_cancelled_one_without_a_word() {
     assert_eq!(net.nodes[0].tries_under_way(), 2, "the look-up still runs");
     net.run(limits::JOIN_TIME_MAX);
     assert_eq!((tried(&net), net.nodes[0].tries_under_way()), (vec![Some("no answer in time")], 0));
+}
+
+/// Goal: who is killed while it says goodbye has left, as for Serf's agents; once it is back, a crash is a crash.
+#[test]
+fn who_said_that_it_leaves_and_falls_silent_has_left() {
+    let mut net = Net::new(&["a", "b", "c"]);
+    net.run(5 * SECOND);
+    net.nodes[2].leave(net.now);
+    net.settle();
+    net.run(SECOND / 5);
+    assert!(net.nodes[2].leaving.is_some() && net.state(2, "c") == Some(State::Alive), "the intent only");
+    net.stopped[2] = true;
+    net.run(60 * SECOND);
+    assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Left), Some(State::Left)));
+    assert!(!net.saw(|_, event| matches!(event, Event::Failed { .. })), "{:?}", net.log);
+    // A bare memberlist program comes back without a word of Serf's, and crashes.
+    let vsn = net.nodes[0].own_vsn();
+    let alive =
+        Alive { node: "c", addr: &[127, 0, 0, 3], port: 7946, incarnation: 9, meta: b"\xFF\x80", vsn: &vsn };
+    net.nodes[0].handle_alive(net.now, &alive);
+    net.nodes[0].handle_dead(net.now, &Claim { node: "c", from: "b", incarnation: 9 });
+    assert_eq!(net.state(0, "c"), Some(State::Dead));
 }
