@@ -315,6 +315,7 @@ pub struct Membership {
     leaving: Option<serf::Leave>,
     /// The deadline that was asked for after the last input, to notice that we were not running.
     asked_for: Option<Instant>,
+    last_input: Instant,
     outgoing: VecDeque<Outgoing>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -386,6 +387,7 @@ impl Membership {
             last_gossip: Instant::ZERO,
             leaving: None,
             asked_for: None,
+            last_input: now,
             outgoing: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -563,8 +565,10 @@ impl Membership {
     /// Looks whether we were not running (suspended, starved) since the deadline that we had asked for, before
     /// anything is changed. Suspects get that time back, and a probe in it proves nothing.
     fn begin_input(&mut self, now: Instant) {
+        let last_input = core::mem::replace(&mut self.last_input, now);
         let Some(asked_for) = self.asked_for.take() else { return };
-        let gap = now.since(asked_for);
+        // Several inputs may come at once, after one and the same gap.
+        let gap = now.since(asked_for.max(last_input));
         if gap <= limits::LATE {
             return;
         }

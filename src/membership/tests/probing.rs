@@ -203,3 +203,16 @@ fn an_ack_goes_to_where_the_ping_came_from_and_to_nobody_whom_it_names() {
     net.nodes[0].handle_ping(now, addr(7), &crate::wire::Ping { seq: 1, node: "a", source: stranger });
     assert_eq!(net.nodes[0].poll_transmit(now, &mut Vec::new()), Some(addr(7)));
 }
+
+/// Method: after a gap several inputs come at one time, as from a loop that has more than one thing to tell.
+#[test]
+fn a_gap_counts_once_however_many_inputs_end_it() {
+    let mut net = Net::new(&["a", "b"]);
+    net.run(5 * SECOND);
+    assert_eq!(net.nodes[0].health_score(), 0);
+    let now = net.now + 60 * SECOND;
+    for n in 1..=3u8 {
+        net.nodes[0].set_meta(now, &[b'x', n]);
+    }
+    assert_eq!(net.nodes[0].health_score(), 1);
+}
