@@ -1,27 +1,10 @@
 //! SWIM with Lifeguard, as memberlist does it, and the Serf layer: who is in the cluster and in what state.
 //!
-//! The protocol is memberlist's; `P n.m` in comments names a section of the protocol page. Where picored
-//! differs from memberlist, on purpose and without its peers noticing:
-//!
-//! - A failed member is kept for `forget_after` rather than 30 to 60 s, because a handler must know whom it
-//!   withdraws. In all formulas it counts only as long as memberlist would have kept it.
-//! - While news wait they are gossiped at once and then every interval; with no news nothing wakes up.
-//! - A failed member is asked now and then whether it is back (one ping per probe round), and somebody's
-//!   claim that it is alive, with an incarnation that proves nothing, makes us ask it at once.
-//! - A name that comes back at another address is taken over when the old one is failed or left, and also
-//!   when the old one is silent to three pings and to a whole probe; memberlist waits until it has forgotten
-//!   the old one. With `reclaim_after` set its own rule holds: failed for that long, or left.
-//! - Who pings us and is failed or left here is told so beside the ack, and refutes at once; memberlist tells
-//!   suspects only, and nobody gossips to a member that left.
-//! - A member is called blocked by UDP, once, when relays or TCP answered four probes in a row in its place;
-//!   memberlist warns at each probe that TCP alone answers, and never where relays do.
-//! - A person can have a failed or left member forgotten at once. (Members that are not known are never taken over
-//!   as suspect, dead or left, here as there.)
-//! - Time in which this process did not run is not held against suspects.
-//! - Relays ping only members, acks go only to where the ping came from or to the member it names, an alive
-//!   message with a version vector of 1 to 5 bytes is refused (it would crash older peers if passed on).
+//! The protocol is memberlist's; `P n.m` in comments names a section of the protocol page. Where picored differs, on
+//! purpose and without its peers noticing, is listed with the reasons in `deviations.rs`.
 
 mod awareness;
+mod deviations;
 mod dissemination;
 mod join;
 mod member;

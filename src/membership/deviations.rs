@@ -1,0 +1,91 @@
+//! Protocol notes: where picored departs from memberlist 0.2.2 and Serf 0.9.4, and why. `P n.m` is the section of the
+//! protocol page that says what they do. Where nothing is said here, picored does the same; the vectors under
+//! `tests/vectors` and the real programs of `tests/interop` are the judges.
+//!
+//! # Datagrams and streams
+//! - No CRC header is sent (P 1.4): it is the sender's choice, and adds nothing to UDP's checksum and the tag of
+//!   AES-GCM.
+//! - Packets below 200 bytes are not compressed: pings and acks never become shorter (P 1.2).
+//! - At most 127 parts go into a compound message (P 1.5): memberlist 0.2.2 misreads more.
+//! - Bounded where Go is not, so that no packet costs more than it should: three wrappers within each other, 64 KiB
+//!   inflated, 512 messages and 4 compressed parts of one packet (P 1.2, 4); 1 MiB and 2,000 members of a stream, 4
+//!   MiB of all streams, 24 streams from others at once (Go: 20 to 40 MiB, 128 exchanges; P 6.1).
+//! - One deadline for a whole stream (Go: for each read), so that nobody can hold it open byte by byte.
+//! - Structures must be maps, and names valid UTF-8 of at most 128 bytes: nobody sends anything else (P 2.3), and
+//!   names end in logs, on terminals and in environments.
+//! - The padding of encryption version 0 is checked, and an empty plaintext is refused; Go crashes on both (P 5).
+//!   Version 0 is never sent.
+//! - Nonces count up from a random start instead of being drawn each: 96 random bits are no better, and cost a
+//!   system call (P 5).
+//! - There are no `GossipVerifyIncoming` and `-Outgoing`: a node with keys never speaks or hears plaintext (P 5).
+//!
+//! # Who is heard and answered
+//! - An alive message is refused if its version vector has 1 to 5 bytes (it would crash older peers if passed on),
+//!   its metadata more than 512 bytes, its address is unspecified, multicast or broadcast, or outside `allow`, or
+//!   if it carries another `cluster` tag (P 3.9, 7.5). One of incarnation 0 leaves no entry behind.
+//! - Acks go to where the ping came from, or to the address that it names if that is a member's; memberlist sends
+//!   them to any address that the ping names. Relays ping members only. Else anybody could have us send packets
+//!   anywhere (P 9).
+//! - Sequence numbers start at a random one: acks are not checked for their source (P 7.4), so they must not be
+//!   guessable.
+//! - Messages are worked off in the order in which they come, not newest first (P 7.9): there is no queue.
+//! - The table holds 1,000 members; for a newcomer, who has been gone for longest is forgotten.
+//!
+//! # Probing and suspicion
+//! - Each probe round pings a member; in Go, one at each end of its list pings nobody (P 7.4).
+//! - A ping that cannot leave this machine accuses nobody, whatever else comes of the probe.
+//! - Time in which this process did not run (suspended, starved: later than 2 s) is not held against suspects, ends
+//!   a running probe without a verdict, and costs a point of health. memberlist's timers fire late and all at once,
+//!   and a resumed machine declares its peers dead.
+//! - A member that only TCP or relays reach, four probes in a row, is named once in log and status; memberlist logs
+//!   each such probe that TCP saved, and none that relays did.
+//! - Pings that a person asks for are none of the failure detector's business: each has its own number.
+//! - The own incarnation stops at 2^32 - 1 rather than starting anew at 0, which nobody would believe.
+//!
+//! # The failed and the left
+//! - They are kept for `forget_after` rather than for `GossipToTheDeadTime` (P 7.7; memberlist 0.2.2 keeps the left
+//!   for ever): a handler must know whom it withdraws. In all formulas, in gossip and in the check of versions they
+//!   count only as long as memberlist would have kept them. Those named in `members` or at an address of `join`
+//!   stay.
+//! - One failed member is pinged in each probe round, the one that was not asked for longest. If it answers, a
+//!   push/pull follows, in which both sides refute: so a cut heals within seconds of its end. memberlist never asks
+//!   again, Serf every 30 s.
+//! - Somebody's claim that a failed member is alive, with an incarnation that proves nothing, makes us ask that
+//!   member at once. memberlist would have forgotten the member, and believe it.
+//! - Who pings us and is failed or left here is told so beside the ack, and refutes at once. memberlist tells
+//!   suspects only, at its own next probe (Lifeguard's buddy system), and nobody gossips to a member that left.
+//! - Who knows nobody and is pinged asks the pinger for its table: it was restarted before others noticed.
+//! - Who was forgotten by a person's word comes back only by a claim that it is alive, for 24 hours.
+//! - Join targets are tried for ever, 1 to 60 s apart, whenever nobody is known to run there; memberlist's `Join`
+//!   is one try.
+//!
+//! # Names and addresses
+//! - A name that comes back at another address is taken over at once when the old one is failed or left; memberlist
+//!   waits until it has forgotten the old entry (`DeadNodeReclaimTime` is off by default, P 7.5). If the old one is
+//!   believed alive it is asked, and loses the name when it is silent to three pings and to a whole probe. With
+//!   `reclaim_after` set, memberlist's own rule holds: failed for that long, or left.
+//! - Late news of a death go round while the name is taken over already. For `GossipToTheDeadTime` an accusation up
+//!   to the former owner's incarnation is only a suspicion of the new one, who refutes it.
+//! - Two live nodes of one name: both say so and stay. Serf asks the cluster and shuts the loser down (P 8.6),
+//!   which is the last thing a machine should do that keeps records.
+//!
+//! # Gossip
+//! - News that came are gossiped at once, then every `gossip_interval`; without news nothing wakes up. memberlist's
+//!   ticker always runs.
+//! - The queue is bounded; beyond that the piece that was sent most often is dropped.
+//! - Own refutations are queued under the own name; Go files them under the address, without effect on the wire (P
+//!   7.9).
+//!
+//! # Serf
+//! - Acks carry no coordinates (P 8.7): nobody here uses them, and an empty payload is what Serf ignores. `serf
+//!   rtt` has no answer about a picored node.
+//! - A leave intent goes by stream to three members, too, before it is gossiped (P 8.5): else chance decides who
+//!   sees the goodbye as a failure.
+//! - A leave intent that asks to erase the member (`prune`) only makes it left: what a handler has to withdraw is
+//!   not forgotten by another node's word.
+//! - A member that left without an intent, as bare memberlist programs do, is left here; for Serf's agents it
+//!   failed (P 8.4). In the state that agents get in a push/pull it is not named as left.
+//! - User events and queries are passed on and mean nothing here, but for queries about keys, which are answered
+//!   and obeyed as an agent does (`queries.rs` has what differs). The events of a push/pull are not kept for
+//!   newcomers: agents do.
+//! - Without Serf (`"peers": "memberlist"`) user messages are left alone: they are another application's.
