@@ -25,6 +25,7 @@ check: ## before every commit: formatting, lints, the house rules
 	@scripts/setup check
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --test interop --locked -- -D warnings
 	cargo test --locked --test tidy
 
 sim: ## many simulated clusters: make sim SEEDS=5000
