@@ -26,5 +26,6 @@ mod joins;
 mod large;
 mod leaves;
 mod messages;
+mod rotation;
 mod stops;
 mod versions;
