@@ -19,6 +19,7 @@ mod watch;
 mod address;
 mod adverse;
 mod blocked;
+mod crashes;
 mod cuts;
 mod failures;
 mod formats;
