@@ -122,9 +122,9 @@ fn missing() -> Option<String> {
 }
 
 /// For something everybody is to know. Gossip sends each piece of news four times among five, to members picked at
-/// random, so once in some hundred times somebody misses it; the next push/pull tells, within 30 s in memberlist's
-/// profile lan.
-pub const EVENTUALLY: Duration = Duration::from_secs(45);
+/// random, so once in some hundred times somebody misses it; its next push/pull tells, within 30 s in memberlist's
+/// profile lan, but within 60 s after a start.
+pub const EVENTUALLY: Duration = Duration::from_secs(75);
 
 /// Members in a network of their own; `n1` is at place 1, and so on.
 pub struct Cluster {
