@@ -43,10 +43,10 @@
 //! - The own incarnation stops at 2^32 - 1 rather than starting anew at 0, which nobody would believe.
 //!
 //! # The failed and the left
-//! - They are kept for `forget_after` rather than for `GossipToTheDeadTime` (P 7.7; memberlist 0.2.2 keeps the left
-//!   for ever): a handler must know whom it withdraws. In all formulas, in gossip and in the check of versions they
-//!   count only as long as memberlist would have kept them. Those named in `members` or at an address of `join`
-//!   stay.
+//! - They are kept for `forget_after`: a handler must know whom it withdraws. memberlist keeps the failed for
+//!   `GossipToTheDeadTime`, and version 0.2.2 keeps the left for ever (P 7.7). Here both count for
+//!   `GossipToTheDeadTime` in all formulas and in the check of versions, and no longer: 0.2.2 counts the left for
+//!   ever. The failed that are named in `members` or at an address of `join` stay; the left do not.
 //! - One failed member is pinged in each probe round, the one that was not asked for longest. If it answers, a
 //!   push/pull follows, in which both sides refute: so a cut heals within seconds of its end. memberlist never asks
 //!   again, Serf every 30 s.
@@ -61,11 +61,13 @@
 //!
 //! # Names and addresses
 //! - A name that comes back at another address is taken over at once when the old one is failed or left; memberlist
-//!   waits until it has forgotten the old entry (`DeadNodeReclaimTime` is off by default, P 7.5). If the old one is
-//!   believed alive it is asked, and loses the name when it is silent to three pings and to a whole probe. With
-//!   `reclaim_after` set, memberlist's own rule holds: failed for that long, or left.
+//!   does so when it is left, and where it is failed waits until it has forgotten the old entry
+//!   (`DeadNodeReclaimTime` is off by default, P 7.5). If the old one is believed alive it is asked, and loses the
+//!   name when it is silent to three pings and to a whole probe: that probe comes next, not in its turn. With
+//!   `reclaim_after` set, memberlist's own rule holds: failed for that long, or left by its own goodbye.
 //! - Late news of a death go round while the name is taken over already. For `GossipToTheDeadTime` an accusation up
-//!   to the former owner's incarnation is only a suspicion of the new one, who refutes it.
+//!   to the former owner's incarnation is only a suspicion of the new one, who refutes it; so is a goodbye of an
+//!   incarnation that the new one has not reached.
 //! - Two live nodes of one name: both say so and stay. Serf asks the cluster and shuts the loser down (P 8.6),
 //!   which is the last thing a machine should do that keeps records.
 //!
@@ -81,6 +83,12 @@
 //!   rtt` has no answer about a picored node.
 //! - A leave intent goes by stream to three members, too, before it is gossiped (P 8.5): else chance decides who
 //!   sees the goodbye as a failure.
+//! - A leave intent makes a member that is then silent left for as long as it may be about that silence: until the
+//!   slowest suspicion is over and 30 s more, and until the member says something with a greater incarnation. In Serf
+//!   a member is leaving until a join intent comes, and a crash weeks later a departure.
+//! - A member that is left by an intent alone is dead in a push/pull and told so by us, as in Serf, whose memberlist
+//!   does not know of intents: it can refute. Asked in each round are the failed only.
+//! - The own join intent goes out after the first join that works; Serf sends one after each `Join`.
 //! - A leave intent that asks to erase the member (`prune`) only makes it left: what a handler has to withdraw is
 //!   not forgotten by another node's word.
 //! - A member that left without an intent, as bare memberlist programs do, is left here; for Serf's agents it

@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::suspicion::Suspicion;
 use crate::rng::Rng;
 use crate::time::Instant;
+use crate::wire::Claim;
 use crate::wire::stream::WireState;
 
 /// A member's state (memberlist's names; people see [`State::as_str`]).
@@ -32,15 +33,17 @@ impl State {
     pub fn is_running(self) -> bool {
         matches!(self, Self::Alive | Self::Suspect)
     }
+}
 
-    pub(super) fn to_wire(self) -> WireState {
-        match self {
-            Self::Alive => WireState::Alive,
-            Self::Suspect => WireState::Suspect,
-            Self::Dead => WireState::Dead,
-            Self::Left => WireState::Left,
-        }
-    }
+/// The one that had a member's name before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Former {
+    /// When the name was taken over.
+    pub since: Instant,
+    /// Its last incarnation.
+    pub incarnation: u32,
+    /// The last incarnation that the present owner of the name has announced itself.
+    pub successor: u32,
 }
 
 /// What is known of a member.
@@ -63,14 +66,19 @@ pub struct Member {
     pub udp_blocked: bool,
     /// Probes in a row that say otherwise than `udp_blocked`.
     pub(super) udp_doubts: u8,
-    /// Since it took over the name from another address: when, and the incarnation of the former one.
-    pub(super) former: Option<(Instant, u32)>,
+    /// Who had the name before, if another address took it over.
+    pub(super) former: Option<Former>,
     /// While suspect.
     pub(super) suspicion: Option<Box<Suspicion>>,
     /// Serf's Lamport time of the last intent about it.
     pub(super) intent_ltime: u64,
     /// That intent was to leave.
     pub(super) intent_leaves: bool,
+    /// When that was heard. `None` also once it said something since: then it does not leave after all.
+    pub(super) leave_heard: Option<Instant>,
+    /// It left by its own memberlist goodbye. Who is left by Serf's intent alone is dead to memberlist, which lets a
+    /// member refute that.
+    pub(super) said_goodbye: bool,
     /// When it was last asked, out of turn, whether it is alive after all.
     pub(super) asked_at: Option<Instant>,
 }
@@ -93,6 +101,8 @@ impl Member {
             suspicion: None,
             intent_ltime: 0,
             intent_leaves: false,
+            leave_heard: None,
+            said_goodbye: false,
             asked_at: None,
         }
     }
@@ -107,9 +117,26 @@ impl Member {
         AddrBytes::new(self.addr.ip(), self.mapped)
     }
 
-    /// `incarnation` may be that of the one that had this name before, of which there may still be news.
-    pub(super) fn is_former(&self, now: Instant, incarnation: u32, dead_time: Duration) -> bool {
-        self.former.is_some_and(|(since, last)| incarnation <= last && now.since(since) <= dead_time)
+    /// Whether `claim` may be about the one that had this name before, of which there may still be news. A goodbye
+    /// is its own, not the present one's, if it names an incarnation that the present one has not reached.
+    pub(super) fn may_mean_former(&self, now: Instant, claim: &Claim<'_>, dead_time: Duration) -> bool {
+        self.former.is_some_and(|former| {
+            let is_recent = now.since(former.since) <= dead_time;
+            let is_goodbye = claim.from == claim.node;
+            is_recent
+                && claim.incarnation <= former.incarnation
+                && (!is_goodbye || claim.incarnation > former.successor)
+        })
+    }
+
+    /// Its state in memberlist's terms.
+    pub(super) fn wire_state(&self) -> WireState {
+        match self.state {
+            State::Alive => WireState::Alive,
+            State::Suspect => WireState::Suspect,
+            State::Left if self.said_goodbye => WireState::Left,
+            State::Dead | State::Left => WireState::Dead,
+        }
     }
 
     /// memberlist would still have it in its table: running, or gone for less than `dead_time`.

@@ -3,15 +3,20 @@
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use super::member::AddrBytes;
-use super::suspicion::Suspicion;
+use super::member::{AddrBytes, Former};
+use super::suspicion::{self, Suspicion};
 use super::{Event, Member, Membership, State};
 use crate::limits;
 use crate::time::Instant;
+use crate::wire::stream::WireState;
 use crate::wire::{self, Alive, Claim, Message, serf};
 
 /// For so long it is known whom a person said to forget.
 const TOMBSTONE_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// From a member's leave intent until somebody suspects it: its own steps of leaving (5 s each, P 8.5), the next
+/// probe of it and a slow prober's second try, with as much again.
+const LEAVE_TIME: Duration = Duration::from_secs(30);
 
 /// A member that a person said to forget.
 pub(super) struct Tombstone {
@@ -49,7 +54,11 @@ impl Membership {
                 return;
             }
         }
-        let former = takeover.then_some((now, known.incarnation));
+        let former = takeover.then_some(Former {
+            since: now,
+            incarnation: known.incarnation,
+            successor: alive.incarnation,
+        });
         if about_me {
             self.alive_about_me(alive);
         } else if takeover || alive.incarnation > known.incarnation {
@@ -57,7 +66,7 @@ impl Membership {
             if let (Some(_), Some(member)) = (former, self.table.get_mut(alive.node)) {
                 member.former = former;
             }
-        } else if known.state == State::Dead {
+        } else if known.wire_state() == WireState::Dead {
             // Proves nothing, but memberlist, which forgets, would believe it: ask the member itself.
             self.ask_whether_back(now, alive.node);
         }
@@ -111,7 +120,10 @@ impl Membership {
         // memberlist, too, adds it as dead and lets the alive message wake it up.
         (member.state, member.incarnation) = (State::Dead, 0);
         member.mapped = addr.is_mapped();
-        (member.intent_ltime, member.intent_leaves) = self.serf.buffered(alive.node);
+        if let Some(intent) = self.serf.take_buffered(now, alive.node) {
+            (member.intent_ltime, member.intent_leaves) = (intent.ltime, intent.leaves);
+            member.leave_heard = intent.leaves.then_some(intent.heard);
+        }
         self.table.insert(member, &mut self.rng);
         let returned = self.is_forgotten(now, alive.node);
         self.tombstones.retain(|tombstone| *tombstone.node != *alive.node);
@@ -136,8 +148,13 @@ impl Membership {
             member.vsn = vsn;
         }
         (member.addr, member.mapped) = (SocketAddr::new(addr.ip(), port), addr.is_mapped());
-        if !before.is_running() && known {
-            member.intent_leaves = false; // that was before it came back
+        if known {
+            member.intent_leaves &= before.is_running(); // else that was before it came back
+            member.leave_heard = None;
+        }
+        member.said_goodbye = false;
+        if let Some(former) = &mut member.former {
+            former.successor = alive.incarnation;
         }
         if before != State::Alive {
             (member.state, member.since) = (State::Alive, now);
@@ -206,13 +223,17 @@ impl Membership {
     /// dead(d): a member's time to refute is over, or (said by itself) it leaves.
     pub(super) fn handle_dead(&mut self, now: Instant, claim: &Claim<'_>) {
         let dead_time = self.config.timing.gossip_to_the_dead;
+        let leave_time = self.leave_intent_time(now);
+        let said_goodbye = claim.from == claim.node;
         let Some(member) = self.table.get_mut(claim.node) else { return };
         if claim.incarnation < member.incarnation {
             return;
         }
-        if claim.from != claim.node && member.is_former(now, claim.incarnation, dead_time) {
-            // It may be news of the one that had the name before: let the new one refute it.
-            return self.handle_suspect(now, claim);
+        if member.may_mean_former(now, claim, dead_time) {
+            // It may be news of the one that had the name before: let the new one refute it. Nobody accuses itself.
+            let me = self.config.node.clone();
+            let from = if said_goodbye { &*me } else { claim.from };
+            return self.handle_suspect(now, &Claim { from, ..*claim });
         }
         member.suspicion = None;
         if !member.state.is_running() {
@@ -224,8 +245,9 @@ impl Membership {
             return;
         }
         // Who said that it leaves and then is silent has left, as Serf sees it (P 8.4): its own word may have been lost.
-        let left = claim.from == claim.node || member.intent_leaves;
-        member.incarnation = claim.incarnation;
+        let has_announced_it = member.leave_heard.is_some_and(|at| now.since(at) <= leave_time);
+        let left = said_goodbye || has_announced_it;
+        (member.incarnation, member.said_goodbye) = (claim.incarnation, said_goodbye);
         (member.state, member.since) = (if left { State::Left } else { State::Dead }, now);
         self.changed = true;
         self.broadcast(claim.node, &Message::Dead(*claim));
@@ -235,6 +257,14 @@ impl Membership {
         } else {
             Event::Failed { node, from: claim.from.into() }
         });
+    }
+
+    /// How long a member that said that it leaves is taken to have left when it is silent: until the slowest
+    /// suspicion of it is over. After that it has changed its mind, or the intent was an old one.
+    fn leave_intent_time(&self, now: Instant) -> Duration {
+        let timing = &self.config.timing;
+        let members = self.estimated_members(now);
+        LEAVE_TIME + suspicion::timeout_max(timing.suspicion_mult, members, timing.probe_interval)
     }
 
     /// Suspects that did not refute in time are declared dead, by us.
@@ -283,8 +313,8 @@ impl Membership {
     /// Whether another address may have the name of `member` now.
     fn may_take_over(&self, now: Instant, member: &Member) -> bool {
         match member.state {
-            State::Left => *member.name != *self.config.node,
-            State::Dead => now.since(member.since) >= self.config.timing.reclaim_after,
+            State::Left if member.said_goodbye => *member.name != *self.config.node,
+            State::Dead | State::Left => now.since(member.since) >= self.config.timing.reclaim_after,
             State::Alive | State::Suspect => false,
         }
     }

@@ -24,6 +24,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Members that are told of our leaving by stream, too, which is reliable.
 const TOLD_DIRECTLY: usize = 3;
 
+/// An intent about a member that is not known is kept for so long (Serf: `RecentIntentTimeout`).
+const BUFFERED_TIME: Duration = Duration::from_secs(300);
+
+/// An intent that came before its member.
+pub(super) struct Intent {
+    node: Box<str>,
+    pub ltime: u64,
+    /// It is to leave, not to join.
+    pub leaves: bool,
+    pub heard: Instant,
+}
+
 /// The Lamport clock and the intents on their way.
 pub(super) struct Serf {
     /// Whether the cluster's application is Serf: plain memberlist programs have other user messages.
@@ -31,8 +43,8 @@ pub(super) struct Serf {
     /// The membership clock.
     clock: u64,
     pub broadcasts: Broadcasts,
-    /// The newest intents about members that are not known (yet): whose, its time, whether it is to leave.
-    buffered: VecDeque<(Box<str>, u64, bool)>,
+    /// The newest intents about members that are not known (yet).
+    buffered: VecDeque<Intent>,
     /// Time of the own last join intent.
     own_join: u64,
 }
@@ -71,22 +83,30 @@ impl Serf {
         }
     }
 
-    /// What is known of a member that just became known: the time of its intent, and whether that is to leave.
-    pub fn buffered(&self, node: &str) -> (u64, bool) {
-        let found = self.buffered.iter().find(|(name, _, _)| **name == *node);
-        found.map_or((0, false), |&(_, ltime, leaves)| (ltime, leaves))
+    /// The intent about a member that just became known.
+    pub fn take_buffered(&mut self, now: Instant, node: &str) -> Option<Intent> {
+        self.expire_buffered(now);
+        let at = self.buffered.iter().position(|intent| *intent.node == *node)?;
+        self.buffered.remove(at)
+    }
+
+    fn expire_buffered(&mut self, now: Instant) {
+        self.buffered.retain(|intent| now.since(intent.heard) <= BUFFERED_TIME);
     }
 
     /// Remembers the newest intent about a stranger. True if it is news.
-    fn buffer(&mut self, node: &str, ltime: u64, leaves: bool) -> bool {
-        if ltime <= self.buffered(node).0 || node.len() > limits::NAME_MAX {
+    fn buffer(&mut self, now: Instant, node: &str, ltime: u64, leaves: bool) -> bool {
+        self.expire_buffered(now);
+        let known =
+            self.buffered.iter().find(|intent| *intent.node == *node).map_or(0, |intent| intent.ltime);
+        if ltime <= known || node.len() > limits::NAME_MAX {
             return false;
         }
-        self.buffered.retain(|(name, _, _)| **name != *node);
+        self.buffered.retain(|intent| *intent.node != *node);
         if self.buffered.len() >= limits::INTENTS_MAX {
             self.buffered.pop_front();
         }
-        self.buffered.push_back((node.into(), ltime, leaves));
+        self.buffered.push_back(Intent { node: node.into(), ltime, leaves, heard: now });
         true
     }
 
@@ -114,6 +134,13 @@ impl Serf {
             state.encode(&mut out);
         }
         out
+    }
+}
+
+#[cfg(test)]
+impl Serf {
+    pub fn buffered_intents(&self) -> usize {
+        self.buffered.len()
     }
 }
 
@@ -153,11 +180,14 @@ impl Membership {
 
     /// True if it is news. A leave intent about a failed member makes it left, as Serf's force-leave does.
     fn note_intent(&mut self, now: Instant, node: &str, ltime: u64, leaves: bool) -> bool {
-        let Some(member) = self.table.get_mut(node) else { return self.serf.buffer(node, ltime, leaves) };
+        let Some(member) = self.table.get_mut(node) else {
+            return self.serf.buffer(now, node, ltime, leaves);
+        };
         if ltime <= member.intent_ltime {
             return false;
         }
         (member.intent_ltime, member.intent_leaves) = (ltime, leaves);
+        member.leave_heard = leaves.then_some(now);
         if leaves && member.state == State::Dead {
             (member.state, member.since) = (State::Left, now);
             self.changed = true;

@@ -30,7 +30,7 @@ impl Suspicion {
         if members.saturating_sub(2) < wanted as usize {
             wanted = 0;
         }
-        let max = min * TIMEOUT_MAX_MULT;
+        let max = timeout_max(mult, members, probe_interval);
         let timeout = if wanted == 0 { min } else { max };
         Self { started: now, min, max, wanted, accusers: vec![from.into()], deadline: now + timeout }
     }
@@ -73,6 +73,11 @@ impl Suspicion {
 
 /// memberlist's `SuspicionMaxTimeoutMult`, the same in all its profiles.
 const TIMEOUT_MAX_MULT: u32 = 6;
+
+/// The timeout while confirmations are wanted and none came: the longest of a cluster of `members`.
+pub fn timeout_max(mult: u32, members: usize, probe_interval: Duration) -> Duration {
+    timeout_min(mult, members, probe_interval) * TIMEOUT_MAX_MULT
+}
 
 /// The timeout when all wanted confirmations came, or none is wanted.
 fn timeout_min(mult: u32, members: usize, probe_interval: Duration) -> Duration {

@@ -371,7 +371,7 @@ impl Membership {
             port: m.addr.port(),
             incarnation: m.incarnation,
             meta: &m.meta,
-            state: m.state.to_wire(),
+            state: m.wire_state(),
             vsn: &m.vsn,
         });
         let user_state = self.serf.encode_user_state(self.table.members(), &self.queries);

@@ -256,6 +256,7 @@ mod traces {
 mod forgetting;
 mod input;
 mod joining;
+mod leaving;
 mod pinging;
 mod probing;
 mod queries;

@@ -3,10 +3,11 @@
 
 use core::net::SocketAddr;
 
-use super::member::{AddrBytes, State};
+use super::member::AddrBytes;
 use super::{Config, Membership, Timer};
 use crate::limits;
 use crate::time::Instant;
+use crate::wire::stream::WireState;
 use crate::wire::{Ack, Claim, IndirectPing, Message, Ping, Source};
 
 /// Packets from this size on are compressed if that makes them shorter. A ping or an ack without news is
@@ -129,7 +130,7 @@ impl Membership {
                 if let Some(member) =
                     self.table.members().iter().find(|m| m.addr == *to && !m.state.is_running())
                 {
-                    let from = if member.state == State::Left { &member.name } else { &self.config.node };
+                    let from = if member.said_goodbye { &member.name } else { &self.config.node };
                     let claim = Claim { node: &member.name, from, incarnation: member.incarnation };
                     self.builder.push_message(&Message::Dead(claim));
                 }
@@ -183,7 +184,7 @@ impl Membership {
         let dead_time = self.config.timing.gossip_to_the_dead;
         let me = &self.config.node;
         let targets = self.table.pick(&mut self.rng, self.config.timing.gossip_nodes, |m| {
-            m.name != *me && m.state != State::Left && m.is_current(now, dead_time)
+            m.name != *me && m.wire_state() != WireState::Left && m.is_current(now, dead_time)
         });
         let targets: Vec<SocketAddr> = targets.iter().map(|m| m.addr).collect();
         for to in targets {
