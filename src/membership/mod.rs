@@ -436,7 +436,7 @@ impl Membership {
         match message {
             Message::Ping(ping) => self.handle_ping(now, from, &ping),
             Message::IndirectPing(request) => self.handle_indirect_ping(now, from, &request),
-            Message::Ack(ack) => self.handle_ack(now, from, ack.seq),
+            Message::Ack(ack) => self.handle_ack(now, ack.seq),
             Message::Nack { seq } => self.handle_nack(seq),
             Message::Suspect(claim) => self.handle_suspect(now, &claim),
             Message::Dead(claim) => self.handle_dead(now, &claim),

@@ -35,8 +35,8 @@ pub(super) struct Probe {
     ends: Instant,
     /// The ping could not leave this machine: whatever comes of it accuses nobody.
     send_failed: bool,
-    /// Who was asked to ping it for us.
-    relays: Vec<SocketAddr>,
+    /// The number of the pings by way of relays: whose address an ack comes from does not say whose it is.
+    relayed_seq: Option<u32>,
     nacks_wanted: u32,
     nacks: u32,
     tcp_answered: bool,
@@ -47,7 +47,6 @@ pub(super) struct Probe {
 #[derive(Debug)]
 pub(super) struct Missed {
     node: Box<str>,
-    addr: SocketAddr,
     seq: u32,
 }
 
@@ -166,7 +165,7 @@ impl Membership {
                 seq,
                 ends,
                 send_failed,
-                relays: Vec::new(),
+                relayed_seq: None,
                 nacks_wanted,
                 nacks,
                 tcp_answered,
@@ -183,6 +182,7 @@ impl Membership {
     pub(super) fn probe_timed_out(&mut self) {
         let Some(probe) = &self.probe else { return };
         let (node, seq, ends, to) = (probe.node.clone(), probe.seq, probe.ends, probe.addr);
+        let relayed_seq = self.next_seq();
         let Some(target) = self.table.get(&node) else { return self.abandon_probe() };
         let (target_addr, port, speaks_tcp) =
             (target.addr_bytes(), target.addr.port(), target.vsn[1] >= TCP_PING_FROM);
@@ -194,14 +194,14 @@ impl Membership {
             relays.iter().map(|m| (m.addr, m.vsn[1] >= NACK_FROM)).collect();
         for &(to, nack) in &relays {
             let node = node.clone();
-            self.send(Outgoing::IndirectPing { to, node, target: target_addr, port, seq, nack });
+            self.send(Outgoing::IndirectPing { to, node, target: target_addr, port, seq: relayed_seq, nack });
         }
         if speaks_tcp {
             self.tcp_ping(to, &node, seq, ends);
         }
         if let Some(probe) = &mut self.probe {
             probe.nacks_wanted = relays.iter().filter(|(_, nack)| *nack).count() as u32;
-            probe.relays = relays.into_iter().map(|(relay, _)| relay).collect();
+            probe.relayed_seq = Some(relayed_seq);
         }
     }
 
@@ -286,13 +286,12 @@ impl Membership {
 
     /// An answer to a probe, to a relayed ping, or to an enquiry; else it came too late. Acks are not checked for
     /// their source (P 7.4), which is why our numbers start at a random one.
-    pub(super) fn handle_ack(&mut self, now: Instant, from: SocketAddr, seq: u32) {
-        if let Some(probe) = self.probe.take_if(|probe| probe.seq == seq) {
+    pub(super) fn handle_ack(&mut self, now: Instant, seq: u32) {
+        if let Some(probe) = self.probe.take_if(|probe| probe.seq == seq || probe.relayed_seq == Some(seq)) {
             self.abandon_probe();
             self.awareness.apply(-1);
             end_challenge(&mut self.enquiries, &probe.node);
-            // A member with several addresses may answer from another one than we asked.
-            match from == probe.addr || !probe.relays.contains(&from) {
+            match probe.seq == seq {
                 true => self.note_udp(&probe.node, true),
                 false => self.udp_missed(probe),
             }
@@ -306,7 +305,7 @@ impl Membership {
                 // It runs, and does not know what we think of it: the exchange makes it refute.
                 self.sync_with(now, enquiry.addr);
             }
-        } else if let Some(missed) = self.missed.take_if(|missed| missed.seq == seq && missed.addr == from) {
+        } else if let Some(missed) = self.missed.take_if(|missed| missed.seq == seq) {
             // Slow, but not blocked.
             self.note_udp(&missed.node, true);
         }
@@ -314,7 +313,7 @@ impl Membership {
 
     /// A relay is well, but the target did not answer it.
     pub(super) fn handle_nack(&mut self, seq: u32) {
-        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) {
+        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.relayed_seq == Some(seq)) {
             probe.nacks = (probe.nacks + 1).min(probe.nacks_wanted);
         } else {
             self.ping_nacked(seq);
@@ -452,7 +451,7 @@ impl Membership {
 
     /// The probe was answered, but not by UDP from the member itself.
     fn udp_missed(&mut self, probe: Probe) {
-        self.missed = Some(Missed { node: probe.node, addr: probe.addr, seq: probe.seq });
+        self.missed = Some(Missed { node: probe.node, seq: probe.seq });
     }
 
     /// Whether the direct ping of a probe got `through`. Said only when it has changed for good, and once: memberlist

@@ -276,6 +276,8 @@ struct Net {
     log: Vec<(usize, Event)>,
     /// Addresses that lead to another one, as a NAT makes them.
     aliases: Vec<(SocketAddr, SocketAddr)>,
+    /// Nodes whose packets come from another address, as a NAT makes it.
+    masked: Vec<(usize, SocketAddr)>,
     /// What each node's look-ups give.
     answers: Vec<Vec<IpAddr>>,
 }
@@ -291,6 +293,7 @@ impl Net {
             streams: Vec::new(),
             log: Vec::new(),
             aliases: Vec::new(),
+            masked: Vec::new(),
             answers: Vec::new(),
         };
         for (i, name) in names.iter().enumerate() {
@@ -345,7 +348,8 @@ impl Net {
                 while let Some(to) = self.nodes[i].poll_transmit(self.now, &mut buf) {
                     quiet = false;
                     if let Some(j) = self.at(to).filter(|&j| !self.no_packets.contains(&(i, j))) {
-                        let from = self.nodes[i].config.advertise;
+                        let masked = self.masked.iter().find(|(n, _)| *n == i);
+                        let from = masked.map_or(self.nodes[i].config.advertise, |&(_, at)| at);
                         self.nodes[j].handle_packet(self.now, from, &mut buf);
                     }
                 }

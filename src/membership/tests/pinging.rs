@@ -167,6 +167,17 @@ fn blocked_udp_is_named_once_though_relays_reach_the_member_and_so_is_its_end() 
 }
 
 #[test]
+fn a_relay_behind_a_nat_does_not_hide_blocked_udp() {
+    let mut net = Net::new(&["a", "b", "c"]);
+    net.run(5 * SECOND);
+    net.cut_packets(0, 1);
+    net.no_streams.extend([(0, 1), (1, 0)]);
+    net.masked.push((2, addr(77)));
+    net.run(60 * SECOND);
+    assert_eq!((blocked(&net), restored(&net), net.failures()), (1, 0, 0), "{:?}", net.log);
+}
+
+#[test]
 fn a_lost_packet_now_and_then_is_no_firewall() {
     let mut net = Net::new(&["a", "b"]);
     net.run(5 * SECOND);
@@ -190,7 +201,7 @@ fn a_member_that_answers_late_is_not_blocked() {
             net.run(100 * MS);
             if let Some(seq) = net.nodes[0].missed.as_ref().map(|missed| missed.seq()).filter(|_| late) {
                 let now = net.now;
-                net.nodes[0].handle_ack(now, addr(2), seq);
+                net.nodes[0].handle_ack(now, seq);
             }
         }
         assert_eq!((blocked(&net), net.failures()), (usize::from(!late), 0), "late {late}");

@@ -76,7 +76,7 @@ fn an_ack_of_another_ping_answers_no_probe() {
     }
     // Its number has not been given yet, and a late one is as strange.
     let (now, strange) = (net.now, net.nodes[0].next_seq().wrapping_add(1_000));
-    net.nodes[0].handle_ack(now, addr(2), strange);
+    net.nodes[0].handle_ack(now, strange);
     assert!(net.nodes[0].probe.is_some());
 }
 
