@@ -55,7 +55,9 @@
 //! - Who pings us and is failed or left here is told so beside the ack, and refutes at once. memberlist tells
 //!   suspects only, at its own next probe (Lifeguard's buddy system), and nobody gossips to a member that left.
 //! - Who knows nobody and is pinged asks the pinger for its table: it was restarted before others noticed.
-//! - Who was forgotten by a person's word comes back only by a claim that it is alive, for 24 hours.
+//! - A claim that somebody is alive whom a person said to forget, with an address and an incarnation that it had
+//!   then, is not believed for 24 hours, but makes us ask that address; when it answers, a push/pull follows.
+//!   memberlist, which forgets whoever is failed, believes it.
 //! - Join targets are tried for ever, 1 to 60 s apart, whenever nobody is known to run there; memberlist's `Join`
 //!   is one try.
 //!

@@ -21,8 +21,8 @@ const CHALLENGE_PINGS: u32 = 3;
 /// Probes in a row after which the way by UDP to a member counts as blocked, or as free again. Lost packets are no
 /// firewall: where one in a hundred is lost, so many pings in a row are in two of ten million probes.
 const UDP_PROBES: u8 = 4;
-/// A failed member is not asked more often than this because somebody claims that it is alive.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// A failed or forgotten member is not asked more often than this because somebody claims that it is alive.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The probe that is under way.
 #[derive(Debug)]
@@ -302,6 +302,7 @@ impl Membership {
         } else if let Some(at) = self.enquiries.iter().position(|enquiry| enquiry.seq == seq) {
             let enquiry = self.enquiries.swap_remove(at);
             if let Purpose::Revival = enquiry.purpose {
+                self.forgotten_answered(&enquiry.node);
                 // It runs, and does not know what we think of it: the exchange makes it refute.
                 self.sync_with(now, enquiry.addr);
             }
@@ -369,6 +370,11 @@ impl Membership {
             vsn: alive.vsn.into(),
         });
         self.enquire(now, node, addr, Purpose::Challenge { pings_left: CHALLENGE_PINGS - 1, claim });
+    }
+
+    /// Asks whether it is back after all.
+    pub(super) fn enquire_revival(&mut self, now: Instant, node: Box<str>, addr: SocketAddr) {
+        self.enquire(now, node, addr, Purpose::Revival);
     }
 
     fn enquire(&mut self, now: Instant, node: Box<str>, addr: SocketAddr, purpose: Purpose) {

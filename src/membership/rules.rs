@@ -4,6 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use super::member::{AddrBytes, Former};
+use super::probe::ASK_AGAIN;
 use super::suspicion::{self, Suspicion};
 use super::{Event, Member, Membership, State};
 use crate::limits;
@@ -18,10 +19,16 @@ const TOMBSTONE_TIME: Duration = Duration::from_secs(24 * 3600);
 /// probe of it and a slow prober's second try, with as much again.
 const LEAVE_TIME: Duration = Duration::from_secs(30);
 
-/// A member that a person said to forget.
+/// A member that a person said to forget, as it was last known.
 pub(super) struct Tombstone {
     node: Box<str>,
+    addr: SocketAddr,
+    incarnation: u32,
     until: Instant,
+    /// When it was last asked whether it is there, since somebody says so.
+    asked_at: Option<Instant>,
+    /// It was: what is said of it is believed again.
+    answered: bool,
 }
 
 /// Why a member is not forgotten.
@@ -43,7 +50,9 @@ impl Membership {
             return;
         }
         let Some(known) = self.table.get(alive.node) else {
-            self.add(now, alive, &addr, port);
+            if !self.doubt_forgotten(now, alive, SocketAddr::new(addr.ip(), port)) {
+                self.add(now, alive, &addr, port);
+            }
             return;
         };
         let mut takeover = false;
@@ -339,13 +348,13 @@ impl Membership {
     }
 
     /// What a person says: the failed or left member is forgotten now and not when its time is over. Where `join`
-    /// leads to nobody else, that is not tried any more. Only its being alive brings it back: reports of anything
-    /// else, which never make a member of a stranger here, must not do so for [`TOMBSTONE_TIME`].
+    /// leads to nobody else, that is not tried any more. Only its being alive brings it back. For [`TOMBSTONE_TIME`]
+    /// a claim of that which says no more than was known is checked: one node that missed its death must not do so.
     ///
     /// `Ok`: whether `members` or `join` names it, so that the next start asks for it again. Errors change nothing.
     pub fn forget_member(&mut self, now: Instant, node: &str) -> Result<bool, NotForgotten> {
         let member = self.table.get(node).ok_or(NotForgotten::Unknown)?;
-        let (addr, state) = (member.addr, member.state);
+        let (addr, state, incarnation) = (member.addr, member.state, member.incarnation);
         if *node == *self.config.node {
             return Err(NotForgotten::Oneself);
         }
@@ -360,10 +369,45 @@ impl Membership {
         if self.tombstones.len() >= limits::TOMBSTONES_MAX {
             self.tombstones.pop_front();
         }
-        self.tombstones.push_back(Tombstone { node: node.into(), until: now + TOMBSTONE_TIME });
+        let until = now + TOMBSTONE_TIME;
+        let (asked_at, answered) = (None, false);
+        self.tombstones.push_back(Tombstone {
+            node: node.into(),
+            addr,
+            incarnation,
+            until,
+            asked_at,
+            answered,
+        });
         self.forget(|m| *m.name == *node);
         self.finish_input(now);
         Ok(expected)
+    }
+
+    /// Whether a claim that a stranger is alive may be older than a person's word to forget it. Then it is asked, as
+    /// [`Membership::ask_whether_back`] does with failed members.
+    fn doubt_forgotten(&mut self, now: Instant, alive: &Alive<'_>, addr: SocketAddr) -> bool {
+        let tells_nothing_new = |tombstone: &&mut Tombstone| {
+            *tombstone.node == *alive.node
+                && now < tombstone.until
+                && !tombstone.answered
+                && tombstone.addr == addr
+                && alive.incarnation <= tombstone.incarnation
+        };
+        let Some(tombstone) = self.tombstones.iter_mut().find(tells_nothing_new) else { return false };
+        if tombstone.asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN) {
+            tombstone.asked_at = Some(now);
+            let node = tombstone.node.clone();
+            self.enquire_revival(now, node, addr);
+        }
+        true
+    }
+
+    /// A forgotten member answered: it is there.
+    pub(super) fn forgotten_answered(&mut self, node: &str) {
+        for tombstone in self.tombstones.iter_mut().filter(|tombstone| *tombstone.node == *node) {
+            tombstone.answered = true;
+        }
     }
 
     /// Whether a person said to forget it, and it was not alive since.

@@ -384,9 +384,6 @@ impl Membership {
     pub(super) fn merge(&mut self, now: Instant, table: &PushPull<'_>) -> Result<(), Box<str>> {
         self.verify_versions(now, table)?;
         for node in &table.nodes {
-            if node.state != WireState::Alive && self.is_forgotten(now, node.name) {
-                continue;
-            }
             let me = self.config.node.clone();
             let accuse = Claim { node: node.name, from: &me, incarnation: node.incarnation };
             match node.state {

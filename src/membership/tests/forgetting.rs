@@ -28,6 +28,18 @@ fn exchange(net: &mut Net, from: usize, to: u8) {
     net.settle();
 }
 
+/// Somebody's claim that c is alive at this address reaches a.
+fn claim_alive(net: &mut Net, ip: u8, incarnation: u32) {
+    let (now, addr, vsn) = (net.now, [127, 0, 0, ip], net.nodes[0].own_vsn());
+    net.nodes[0].begin_input(now);
+    net.nodes[0].handle_alive(
+        now,
+        &Alive { node: "c", addr: &addr, port: 7946, incarnation, meta: b"\xFF\x80", vsn: &vsn },
+    );
+    net.nodes[0].finish_input(now);
+    net.settle();
+}
+
 #[test]
 fn a_forgotten_member_is_brought_back_by_nothing_but_being_alive() {
     let mut net = with_c_failed();
@@ -41,6 +53,9 @@ fn a_forgotten_member_is_brought_back_by_nothing_but_being_alive() {
             net.nodes[0].handle_dead(now, &Claim { node: "c", from, incarnation });
             net.nodes[0].handle_suspect(now, &Claim { node: "c", from, incarnation });
         }
+    }
+    for incarnation in 1..=incarnation {
+        claim_alive(&mut net, 3, incarnation);
     }
     exchange(&mut net, 0, 2);
     exchange(&mut net, 1, 1);
@@ -78,10 +93,59 @@ fn who_left_can_be_forgotten_too() {
     net.nodes[2].leave(net.now);
     net.run(10 * SECOND);
     net.stopped[2] = true;
+    let incarnation = net.nodes[0].member("c").expect("kept").incarnation;
     assert_eq!((net.state(0, "c"), forget(&mut net, 0, "c")), (Some(State::Left), Ok(false)));
     exchange(&mut net, 0, 2);
+    claim_alive(&mut net, 3, incarnation);
     net.run(60 * SECOND);
     assert_eq!((net.state(0, "c"), net.state(1, "c")), (None, Some(State::Left)));
+}
+
+/// Goal: one node that missed a death does not undo a person's word, and who does run is not kept out by it.
+/// Method: c is told of nothing, and tells nothing but answers.
+#[test]
+fn a_forgotten_member_that_is_said_to_be_alive_is_asked() {
+    let mut net = with_c_failed();
+    let incarnation = net.nodes[0].member("c").expect("known").incarnation;
+    assert_eq!(forget(&mut net, 0, "c"), Ok(false));
+    let sent = |net: &Net| net.nodes[0].counters().packets_out;
+    let before = sent(&net);
+    (0..20).for_each(|_| claim_alive(&mut net, 3, incarnation));
+    assert_eq!((net.state(0, "c"), sent(&net) - before), (None, 1), "not more than one ping in 5 s");
+    net.run(10 * SECOND);
+    let before = sent(&net);
+    claim_alive(&mut net, 3, incarnation);
+    assert_eq!((net.state(0, "c"), sent(&net) - before), (None, 1));
+    net.run(10 * SECOND);
+    let meta = encode_tags([("cluster", "default")].into_iter());
+    net.nodes[2] = Membership::new(config("c", addr(3)), &meta, Seed::from_u64(5), net.now);
+    net.stopped[2] = false;
+    net.log.clear();
+    claim_alive(&mut net, 3, incarnation);
+    assert_eq!(net.state(0, "c"), Some(State::Alive), "it answered, and told its table");
+    assert!(net.saw(|i, event| i == 0 && *event == Event::Joined { node: "c".into(), returned: true }));
+    assert!(net.nodes[0].tombstones.is_empty());
+}
+
+#[test]
+fn what_is_new_about_a_forgotten_member_is_believed_at_once() {
+    for (ip, newer) in [(3, 1), (9, 0)] {
+        let mut net = with_c_failed();
+        let incarnation = net.nodes[0].member("c").expect("known").incarnation;
+        assert_eq!(forget(&mut net, 0, "c"), Ok(false));
+        claim_alive(&mut net, ip, incarnation + newer);
+        assert_eq!(net.nodes[0].member("c").map(|m| (m.addr, m.state)), Some((addr(ip), State::Alive)));
+    }
+}
+
+#[test]
+fn after_a_day_a_claim_about_a_forgotten_member_is_believed() {
+    let mut net = with_c_failed();
+    let incarnation = net.nodes[0].member("c").expect("known").incarnation;
+    assert_eq!(forget(&mut net, 0, "c"), Ok(false));
+    net.run(24 * 3_600 * SECOND);
+    claim_alive(&mut net, 3, incarnation);
+    assert_eq!(net.state(0, "c"), Some(State::Alive));
 }
 
 /// Goal: the join target whose member was forgotten costs nothing any more, until the member comes by itself.
