@@ -99,13 +99,20 @@ pub struct Client {
     socket: UnixStream,
     request: Vec<u8>,
     unsent: Unsent,
+    /// It asked something; the last line of a reply is to come.
+    asked: bool,
+    /// It says nothing more, but may still listen.
+    silent: bool,
+    /// It does not listen any more either.
+    hung_up: bool,
     /// Closed once all is sent.
     last: bool,
 }
 
 impl Client {
     pub fn new(id: ClientId, socket: UnixStream) -> Self {
-        Self { id, socket, request: Vec::new(), unsent: Unsent::default(), last: false }
+        let (asked, silent, hung_up, last) = (false, false, false, false);
+        Self { id, socket, request: Vec::new(), unsent: Unsent::default(), asked, silent, hung_up, last }
     }
 
     /// The next whole line that came; `Err`: it is gone, or says too much.
@@ -205,24 +212,30 @@ impl Driver {
         }
     }
 
-    pub(super) fn client_event(&mut self, now: Instant, index: usize) {
+    /// `hung_up`: its socket is closed altogether, not only for writing. What came before that is still done.
+    pub(super) fn client_event(&mut self, now: Instant, index: usize, hung_up: bool) {
+        if let Some(Slot::Client(client)) = self.slots.get_mut(index) {
+            client.hung_up |= hung_up;
+        }
         for _ in 0..REQUESTS_PER_TURN {
             let Some(Slot::Client(client)) = self.slots.get_mut(index) else { return };
             let id = client.id;
-            if client.flush().is_err() {
+            let is_deaf = client.hung_up && (client.last || client.silent);
+            if is_deaf || client.flush().is_err() {
                 return self.lose_client(index);
             }
-            if client.last {
+            if client.last || client.silent {
                 return; // it is told the rest, and not listened to
             }
             match client.next_line(small(&mut self.scratch)) {
                 Ok(None) => return,
                 Ok(Some(line)) => {
                     let (rss_kib, descriptors) = usage::read();
+                    client.asked = true;
                     self.agent.handle_usage(rss_kib, descriptors);
                     self.agent.handle_request(now, id, &line);
                 }
-                Err(_) => self.end_client(index),
+                Err(error) => self.end_client(index, error.kind()),
             }
             self.drain(now);
         }
@@ -231,12 +244,18 @@ impl Driver {
         let _ = self.poll.registry().reregister(&mut client.socket, token(index), both);
     }
 
-    /// It asks nothing more. What it is still owed it gets first, as fast as it takes that.
-    fn end_client(&mut self, index: usize) {
+    /// It asks nothing more, for this reason. What it is still owed it gets first, as fast as it takes that; who only
+    /// closed its own direction after a question, all lines that are still to come.
+    fn end_client(&mut self, index: usize, why: io::ErrorKind) {
         let Some(Slot::Client(client)) = self.slots.get_mut(index) else { return };
+        let is_end = why == io::ErrorKind::UnexpectedEof;
+        if is_end && client.asked && !client.hung_up {
+            client.silent = true;
+            return;
+        }
         client.last = true;
         match client.flush() {
-            // Events to come are not owed to it.
+            // What is to come is not owed to it.
             Ok(()) => self.agent.handle_client_gone(client.id),
             Err(_) => self.lose_client(index),
         }

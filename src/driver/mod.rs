@@ -153,7 +153,10 @@ impl Driver {
                 match self.slots.get_mut(index) {
                     Some(Slot::Stream(_)) => self.stream_event(now, index),
                     Some(Slot::Attempt(_)) => self.attempt_event(now, index),
-                    Some(Slot::Client(_)) => self.client_event(now, index),
+                    Some(Slot::Client(_)) => {
+                        let hung_up = event.is_write_closed() || event.is_error();
+                        self.client_event(now, index, hung_up);
+                    }
                     Some(Slot::Child(_)) => self.child_event(index),
                     None => {} // closed earlier in this turn
                 }

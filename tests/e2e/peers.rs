@@ -1,6 +1,7 @@
 //! Members as a person deals with them: pinged, joined, forgotten, and cut off from UDP by a firewall.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -111,6 +112,52 @@ fn a_client_that_goes_away_while_it_pings_leaves_nothing_behind() {
     }
     let told = pings(&node, &[]);
     assert_eq!((told.len(), &told[0]["node"]), (1, &json!("n2")), "{told:?}");
+}
+
+/// A client that asked, and closed its own direction at once.
+fn half_closed(node: &Daemon, request: &str) -> BufReader<UnixStream> {
+    let mut client = UnixStream::connect(node.folder.file("picored.sock")).expect("it listens");
+    client.set_read_timeout(Some(SOON)).expect("a socket");
+    client.write_all(request.as_bytes()).expect("it listens");
+    client.shutdown(Shutdown::Write).expect("a socket");
+    BufReader::new(client)
+}
+
+fn rest(mut client: BufReader<UnixStream>) -> Vec<String> {
+    let mut all = String::new();
+    client.read_to_string(&mut all).expect("it answers and closes");
+    all.lines().map(str::to_owned).collect()
+}
+
+/// Goal: who says nothing more, as `echo … | socat` does, is told all that it asked for, and leaves nothing behind.
+#[test]
+fn a_client_that_closes_its_own_direction_is_answered_to_the_end() {
+    let mut node = Daemon::new("n1", json!({}));
+    let mut gone = Daemon::new("n2", json!({ "join": [node.addr.to_string()] }));
+    node.start();
+    gone.start();
+    wait_for_state(&node, "n2", "alive");
+    gone.kill();
+    wait_for_state(&node, "n2", "failed");
+    let before = node.descriptors();
+    let told = rest(half_closed(&node, "{\"cmd\":\"ping-members\"}\n"));
+    assert_eq!((told.len(), &*told[0]), (2, "{\"ok\":true,\"count\":1}"), "{told:?}");
+    assert!(told[1].contains("n2"), "{told:?}");
+    assert_eq!(rest(half_closed(&node, "{\"cmd\":\"ping\"}\n")), ["{\"ok\":true,\"message\":\"here\"}"]);
+    assert!(rest(half_closed(&node, "{\"cmd\":\"st")).is_empty(), "nothing was asked");
+
+    let mut followers: Vec<_> =
+        (0..10).map(|_| half_closed(&node, "{\"cmd\":\"events\",\"n\":1,\"follow\":true}\n")).collect();
+    assert_eq!(said(&node.run(&["forget", "n2"])).0, Some(0));
+    for follower in &mut followers {
+        assert!(follower.lines().map_while(Result::ok).any(|line| line.contains("node-forgotten")));
+    }
+    assert!(node.descriptors() >= before + followers.len());
+    drop(followers);
+    wait_for("the followers' places to be free", SOON, || node.descriptors() <= before);
+    let told = rest(half_closed(&node, "{\"cmd\":\"stop\"}\n"));
+    assert!(told.len() == 2 && told[1].contains("stopped"), "{told:?}");
+    assert_eq!(node.wait(SOON), Some(0));
 }
 
 /// A network namespace with a loopback of its own, for the thread that made it. A process holds it.
