@@ -57,7 +57,8 @@ pub const RESOLVES_MAX: usize = 4;
 /// Addresses taken from one look-up.
 pub const RESOLVED_ADDRESSES_MAX: usize = 8;
 
-/// Pings and joins of persons under way at once, with a stream each: half of [`OWN_STREAMS`].
+/// Pings and joins of persons under way at once, with a stream each: half of [`OWN_STREAMS`]. Joins leave one to
+/// pings.
 pub const TRIES_MAX: usize = OWN_STREAMS / 2;
 /// Clients whose pings or joins are under way or wait for their turn.
 pub const TRYING_CLIENTS_MAX: usize = 4;

@@ -95,6 +95,7 @@ impl Agent {
         };
         self.delivery.stop();
         self.ending = Ending::Stopping { clients };
+        self.stop_joins();
         self.tell(news::stopping(now, self.delivery.is_running()));
     }
 
@@ -108,6 +109,7 @@ impl Agent {
             false => now,
         };
         self.ending = Ending::Withdrawing { until, latest: now + RUN_TIME_MAX, clients: Vec::new() };
+        self.stop_joins();
         self.dirty = true;
         self.tell(news::leaving(now));
     }

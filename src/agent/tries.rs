@@ -27,6 +27,13 @@ struct Job {
     until: Instant,
 }
 
+impl Job {
+    fn joins(&self) -> bool {
+        let mut tasks = self.left.iter().chain(self.running.iter().map(|(_, task)| task));
+        tasks.any(|task| matches!(task, Task::Join(_)))
+    }
+}
+
 /// All of it; who comes next is first.
 #[derive(Default)]
 pub struct Tries {
@@ -62,10 +69,22 @@ impl Agent {
 
     pub(super) fn begin_joins(&mut self, now: Instant, client: ClientId, targets: Vec<Target>) {
         if !matches!(self.ending, Ending::Not) {
-            let error = format!("this node is {}; it joins nobody", self.ending.as_str());
-            return self.reply(client, error_line(&error));
+            return self.refuse_join(client);
         }
         self.begin_trying(now, client, targets.into_iter().map(Task::Join).collect());
+    }
+
+    fn refuse_join(&mut self, client: ClientId) {
+        let error = format!("this node is {}; it joins nobody", self.ending.as_str());
+        self.reply(client, error_line(&error));
+    }
+
+    /// This node begins to end: joins that are under way or wait are over.
+    pub(super) fn stop_joins(&mut self) {
+        while let Some(client) = self.tries.jobs.iter().find(|job| job.joins()).map(|job| job.client) {
+            self.stop_trying(client);
+            self.refuse_join(client);
+        }
     }
 
     fn begin_trying(&mut self, now: Instant, client: ClientId, left: VecDeque<Task>) {
@@ -90,8 +109,7 @@ impl Agent {
             let secs = TRYING_TIME_MAX.as_secs();
             self.reply(client, error_line(&format!("{secs} s are over; {left} were not tried to the end")));
         }
-        while self.membership.may_try()
-            && let Some(at) = self.tries.jobs.iter().position(|job| !job.left.is_empty())
+        while let Some(at) = self.next_job()
             && let Some(mut job) = self.tries.jobs.remove(at)
         {
             let Some(task) = job.left.pop_front() else { return };
@@ -113,6 +131,16 @@ impl Agent {
             // Some are over at once.
             self.take_up_membership(now);
         }
+    }
+
+    /// The place of the first job of which there is room for more.
+    fn next_job(&self) -> Option<usize> {
+        let (ping, join) = (self.membership.may_try(), self.membership.may_join());
+        self.tries.jobs.iter().position(|job| match job.left.front() {
+            Some(Task::Ping(_)) => ping,
+            Some(Task::Join(_)) => join,
+            None => false,
+        })
     }
 
     /// The client wants it no more. Gives how many were not done.

@@ -13,7 +13,7 @@ use crate::config::schema::CONTROL_DEFAULT;
 use crate::control::text::printable;
 use crate::control::{Done, EventLine, Joined, Members, Pinged, Reloaded, Request, Status, Trying};
 use crate::driver::control::connect;
-use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX, JOIN_TIME_MAX};
+use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX, JOIN_TIME_MAX, PING_TIME_MAX, TRYING_CLIENTS_MAX};
 
 /// For each line from the daemon: it never blocks, so it is gone or hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,6 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const END_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Between two lines of the reply to `join`: others may have begun before us.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2 * JOIN_TIME_MAX.as_secs() + TIMEOUT.as_secs());
+/// Between two lines of the reply to `ping`: all who may try at once can share one place.
+const PING_TIMEOUT: Duration =
+    Duration::from_secs(TRYING_CLIENTS_MAX as u64 * PING_TIME_MAX.as_secs() + TIMEOUT.as_secs());
 
 /// The socket that the configuration names. The file is read leniently: what is wrong with it is `check-config`'s
 /// to say, and a user who may not read it gets the default.
@@ -72,16 +75,19 @@ impl Failure {
         Self { code, text }
     }
 
-    /// `doing`: "connect to", "read from".
-    fn of(error: &io::Error, doing: &str, socket: &Path) -> Self {
+    /// `doing`: "connect to", "read from". `waited`: for how long; not at all for a connection.
+    fn of(error: &io::Error, doing: &str, socket: &Path, waited: Duration) -> Self {
         use io::ErrorKind as Kind;
         let place = printable(&socket.to_string_lossy()).into_owned();
         match error.kind() {
             Kind::NotFound | Kind::ConnectionRefused => {
                 Self::new(exit::NO_DAEMON, format!("no daemon answers at {place}: is picored running?"))
             }
+            Kind::WouldBlock | Kind::TimedOut if waited.is_zero() => {
+                Self::new(exit::NO_DAEMON, format!("the daemon at {place} takes no connection: it hangs"))
+            }
             Kind::WouldBlock | Kind::TimedOut => {
-                let secs = TIMEOUT.as_secs();
+                let secs = waited.as_secs();
                 Self::new(exit::NO_DAEMON, format!("the daemon at {place} gave no answer within {secs} s"))
             }
             Kind::PermissionDenied => {
@@ -99,30 +105,39 @@ impl Failure {
 struct Connection<'a> {
     stream: BufReader<UnixStream>,
     socket: &'a Path,
+    /// How long each line is waited for.
+    patience: Duration,
 }
 
 impl<'a> Connection<'a> {
     fn ask(socket: &'a Path, request: &Request) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::of(&error, "connect to", socket);
+        let failed = |error: io::Error| Failure::of(&error, "connect to", socket, Duration::ZERO);
         let mut stream = connect(socket).map_err(failed)?;
+        let failed = |error: io::Error| Failure::of(&error, "write to", socket, TIMEOUT);
         stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
         stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
         stream.write_all(format!("{}\n", request.to_line()).as_bytes()).map_err(failed)?;
-        Ok(Self { stream: BufReader::new(stream), socket })
+        Ok(Self { stream: BufReader::new(stream), socket, patience: TIMEOUT })
     }
 
-    fn patience(&self, timeout: Option<Duration>) -> Result<(), Failure> {
+    /// `None`: for ever.
+    fn set_patience(&mut self, timeout: Option<Duration>) -> Result<(), Failure> {
+        self.patience = timeout.unwrap_or(Duration::MAX);
         let set = self.stream.get_ref().set_read_timeout(timeout);
-        set.map_err(|error| Failure::of(&error, "read from", self.socket))
+        set.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        Failure::of(error, "read from", self.socket, self.patience)
     }
 
     /// The next line without its newline; `None`: that was all.
     fn line(&mut self) -> Result<Option<String>, Failure> {
-        let failed = |error: io::Error| Failure::of(&error, "read from", self.socket);
         let mut line = String::new();
         // Whatever listens there, it cannot make us grow without end.
         let limit = 2 * CLIENT_BACKLOG_MAX as u64;
-        let got = (&mut self.stream).take(limit).read_line(&mut line).map_err(failed)?;
+        let got = (&mut self.stream).take(limit).read_line(&mut line);
+        let got = got.map_err(|error| self.failed(&error))?;
         line.truncate(line.trim_end_matches('\n').len());
         Ok((got > 0).then_some(line))
     }
@@ -130,7 +145,7 @@ impl<'a> Connection<'a> {
     /// The next line, which there must be, unless it is a refusal.
     fn reply(&mut self) -> Result<String, Failure> {
         let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
-        let line = self.line()?.ok_or_else(|| Failure::of(&gone, "read from", self.socket))?;
+        let line = self.line()?.ok_or_else(|| self.failed(&gone))?;
         unrefused(line)
     }
 }
@@ -193,7 +208,7 @@ fn events(socket: &Path, request: &Request, follow: bool, json: bool) -> Result<
     let mut connection = Connection::ask(socket, request)?;
     connection.reply()?; // how many there are: they come line by line anyway
     if follow {
-        connection.patience(None)?;
+        connection.set_patience(None)?;
     }
     let colour = has_colour();
     let mut out = io::stdout().lock();
@@ -216,7 +231,7 @@ fn each_line(
 ) -> Result<(), Failure> {
     let mut connection = Connection::ask(socket, request)?;
     let Trying { count } = read(&connection.reply()?)?;
-    connection.patience(Some(timeout))?;
+    connection.set_patience(Some(timeout))?;
     for _ in 0..count {
         take(&connection.reply()?)?;
     }
@@ -226,7 +241,7 @@ fn each_line(
 /// As JSON each line as it comes; for people one table of all, also if some were not tried in the end.
 fn ping(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
     let mut all: Vec<Pinged> = Vec::new();
-    let over = each_line(socket, request, TIMEOUT, |line| {
+    let over = each_line(socket, request, PING_TIMEOUT, |line| {
         all.push(read(line)?);
         if json {
             print(&format!("{line}\n"));
@@ -261,7 +276,7 @@ fn join(socket: &Path, request: &Request, config: &Path) -> Result<u8, Failure> 
 fn until_the_end(socket: &Path, request: &Request) -> Result<u8, Failure> {
     let mut connection = Connection::ask(socket, request)?;
     let mut line = connection.reply()?;
-    connection.patience(Some(END_TIMEOUT))?;
+    connection.set_patience(Some(END_TIMEOUT))?;
     loop {
         let done: Done = read(&line)?;
         print(&format!("{}\n", printable(&done.message)));
@@ -312,6 +327,20 @@ mod tests {
         assert_eq!(asked(&path, &Request::Ping), Err(exit::REFUSED));
         let path = daemon("gone", "");
         assert_eq!(asked(&path, &Request::Ping), Err(exit::NO_DAEMON));
+    }
+
+    #[test]
+    fn who_gives_no_answer_is_said_to_have_had_the_time_that_it_had() {
+        let path = std::env::temp_dir().join(format!("picored-client-{}-mute", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let _mute = UnixListener::bind(&path).unwrap();
+        let failure = Connection::ask(&path, &Request::Ping).and_then(|mut connection| {
+            connection.set_patience(Some(Duration::from_secs(1)))?;
+            connection.reply()
+        });
+        let failure = failure.expect_err("nobody answers");
+        assert!(failure.text.ends_with("gave no answer within 1 s"), "{}", failure.text);
+        assert_eq!(failure.code, exit::NO_DAEMON);
     }
 
     #[test]

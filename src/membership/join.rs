@@ -9,7 +9,7 @@ use super::{Action, Event, Membership, ResolveId, Target};
 use crate::limits;
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::wire::stream::PushPull;
+use crate::wire::stream::{NodeState, PushPull};
 
 /// Between two tries of one join target, at least and at most.
 pub(super) const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -229,9 +229,7 @@ impl Membership {
     /// name at an address that is not ours is that of a copy of this machine, which may yet be given its own name.
     pub(super) fn note_own_address(&mut self, cause: Cause, peer: SocketAddr, table: &PushPull<'_>) {
         let (Cause::Target(i), [node]) = (cause, &table.nodes[..]) else { return };
-        let me = self.me();
-        let same_address = node.port == me.addr.port() && *node.addr == *me.addr_bytes().as_slice();
-        if *node.name == *me.name && same_address {
+        if self.is_oneself(node) {
             let join = &mut self.joins[i];
             join.addrs.retain(|addr| *addr != peer);
             join.next_addr = join.next_addr.saturating_sub(1);
@@ -239,12 +237,19 @@ impl Membership {
         }
     }
 
+    /// Whether `node` is this one: it has our name and our address.
+    fn is_oneself(&self, node: &NodeState<'_>) -> bool {
+        let me = self.me();
+        let same_address = node.port == me.addr.port() && *node.addr == *me.addr_bytes().as_slice();
+        *node.name == *me.name && same_address
+    }
+
     // A person's joins.
 
     /// Tries `target` once, each of its addresses, and says what came of it with [`Event::Tried`]. It is not
-    /// remembered. `None`: [`limits::TRIES_MAX`] tries are under way.
+    /// remembered. `None`: [`Membership::may_join`] says no.
     pub fn join_once(&mut self, now: Instant, target: &Target) -> Option<TryId> {
-        if self.tries_under_way() >= limits::TRIES_MAX {
+        if !self.may_join() {
             return None;
         }
         self.begin_input(now);
@@ -276,6 +281,12 @@ impl Membership {
         Some(id)
     }
 
+    /// Whether [`Membership::join_once`] would begin one more: not while this node leaves. Joins hold their places for
+    /// long, where nobody answers, so one is left to pings.
+    pub fn may_join(&self) -> bool {
+        self.leaving.is_none() && self.may_try() && self.joins_once.len() < limits::TRIES_MAX - 1
+    }
+
     fn once_resolved(&mut self, now: Instant, at: usize, addresses: &[IpAddr], error: &str) {
         let once = &mut self.joins_once[at];
         once.resolving = None;
@@ -294,6 +305,10 @@ impl Membership {
         let (id, next) = (once.id, once.addrs.get(once.next_addr).copied());
         if once.resolving.is_some() {
             return;
+        }
+        if self.leaving.is_some() && next.is_some() {
+            once.error.get_or_insert(LEAVES.into());
+            return self.end_once(at);
         }
         match next.filter(|_| !once.cancelled) {
             None => self.end_once(at),
@@ -354,14 +369,15 @@ impl Membership {
 
     /// Why an exchange that a person wanted joined nobody, though it worked.
     pub(super) fn joined_nobody(&self, cause: Cause, table: &PushPull<'_>) -> Option<&'static str> {
+        let Cause::Person(_) = cause else { return None };
         let mut others = table.nodes.iter().filter(|node| *node.name != *self.config.node).peekable();
-        match cause {
-            Cause::Person(_) if others.peek().is_none() => Some(IS_SELF),
-            Cause::Person(_) if others.all(|node| self.table.get(node.name).is_none()) => Some(
-                "it answers, but its members were refused: another \"cluster\" than this node's? (see the log)",
-            ),
-            _ => None,
+        if others.peek().is_none() {
+            return Some(match table.nodes.iter().all(|node| self.is_oneself(node)) {
+                true => IS_SELF,
+                false => SAME_NAME,
+            });
         }
+        others.all(|node| self.table.get(node.name).is_none()).then_some(REFUSED)
     }
 }
 
@@ -374,6 +390,12 @@ impl Once {
 
 /// Why a join of oneself is none.
 const IS_SELF: &str = "that is this node itself";
+/// Why a lone node is not joined.
+const SAME_NAME: &str = "another node there has this node's name: give one of them its own (\"node\")";
+const REFUSED: &str = "it answers, but its members were refused: they are of another \"cluster\", \"allow\" does not \
+                       name their addresses, or the table is full (the log says which)";
+/// Why the rest of a join is not tried.
+const LEAVES: &str = "this node is leaving; it joins nobody";
 
 /// What a look-up gave, without our own address: one name may stand for all nodes, this one among them.
 fn others(addresses: &[IpAddr], port: u16, own: SocketAddr) -> Vec<SocketAddr> {

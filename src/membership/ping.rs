@@ -227,7 +227,7 @@ impl Membership {
         }
     }
 
-    /// Whether [`Membership::ping_member`] and [`Membership::join_once`] would begin one more.
+    /// Whether [`Membership::ping_member`] would begin one more; see [`Membership::may_join`].
     pub fn may_try(&self) -> bool {
         self.tries_under_way() < limits::TRIES_MAX
     }

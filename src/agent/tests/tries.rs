@@ -74,6 +74,51 @@ fn pings_of_all_run_a_few_at_once_and_each_is_told_when_it_is_done() {
     assert_eq!((told[0].udp_ms, told[0].udp_why.as_deref()), (None, Some("no answer")));
 }
 
+/// Goal: joins that nobody answers do not keep pings from being answered, nor pings joins.
+#[test]
+fn joins_that_hang_leave_room_for_pings() {
+    let mut world = World::new(Vec::new());
+    with_members(&mut world, 2);
+    let targets: Vec<_> = (100..116).map(|n| format!("\"198.51.100.{n}:7946\"")).collect();
+    let request = format!(r#"{{"cmd":"join","targets":[{}]}}"#, targets.join(","));
+    ask_as(&mut world, 1, &request);
+    for client in 2..=TRYING_CLIENTS_MAX as u32 {
+        ask_as(&mut world, client, PING_ALL);
+    }
+    // They share one place, in turns, and do not wait until the first joins are given up.
+    world.run_for(PING_TIME_MAX);
+    assert_eq!((lines(&world, 1).0.len(), lines(&world, 2).0.len()), (1, 2));
+    world.run_for((2 * (TRYING_CLIENTS_MAX as u32 - 1) - 1) * PING_TIME_MAX);
+    for client in 2..=TRYING_CLIENTS_MAX as u32 {
+        assert_eq!((lines(&world, client).0.len(), lines(&world, client).1), (3, true), "{client}");
+    }
+    with_members(&mut world, 60);
+    (2..=3).for_each(|client| ask_as(&mut world, client + 10, PING_ALL));
+    world.run_for(2 * JOIN_TIME_MAX + PING_TIME_MAX);
+    assert!(lines(&world, 1).0.len() > 2 * (TRIES_MAX - 1), "{:?}", lines(&world, 1));
+}
+
+/// Goal: who ends joins nobody any more, and says so to those who wait for it; pings go on.
+#[test]
+fn joins_end_with_the_leaving_and_the_stop() {
+    for (command, ending) in [("leave", "leaving"), ("stop", "stopping")] {
+        let mut world = World::new(vec![delivery::Config { timeout: secs(300), ..mail() }]);
+        world.runs_hang = true;
+        world.run_for(secs(60));
+        world.ask(r#"{"cmd":"app","app":"web","to":"down"}"#);
+        world.run_for(secs(5));
+        with_members(&mut world, 1);
+        ask_as(&mut world, 7, r#"{"cmd":"join","targets":["192.0.2.9:7946","192.0.2.8:7946"]}"#);
+        ask_as(&mut world, 8, PING_ALL);
+        ask_as(&mut world, 9, &format!(r#"{{"cmd":"{command}"}}"#));
+        let (told, over) = lines(&world, 7);
+        assert!(over && told[1].contains(&format!("this node is {ending}; it joins nobody")), "{told:?}");
+        assert_eq!(told.len(), 2);
+        world.run_for(PING_TIME_MAX);
+        assert_eq!((lines(&world, 8).0.len(), lines(&world, 8).1), (2, true));
+    }
+}
+
 /// Goal: who asks later does not wait for all of an earlier one, and who goes away frees its place.
 #[test]
 fn clients_take_turns_and_those_gone_are_forgotten() {

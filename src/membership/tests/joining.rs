@@ -190,13 +190,40 @@ fn why_a_join_did_not_work_is_said_to_the_person_and_to_nobody_else() {
     join(&mut net, by_any_name());
     let told = tried(&net);
     assert_eq!(told[..3], [Some("connection refused"), Some(IS_SELF), Some(IS_SELF)]);
-    assert!(told[3].is_some_and(|why| why.contains("cluster")), "{told:?}");
+    let reasons = ["cluster", "allow", "full"];
+    assert!(told[3].is_some_and(|why| reasons.iter().all(|reason| why.contains(reason))), "{told:?}");
     assert_eq!(told[4..], [Some("no such name")]);
     assert!(!net.saw(|i, event| i == 0 && matches!(event, Event::Synced { .. } | Event::NotResolved { .. })));
     assert_eq!(net.nodes[0].members().len(), 1);
 }
 
 const IS_SELF: &str = "that is this node itself";
+
+#[test]
+fn a_lone_node_of_our_name_elsewhere_is_called_another_one() {
+    let mut net = Net::new(&["a"]);
+    net.add(config("a", addr(2)));
+    net.run(5 * SECOND);
+    join(&mut net, Target::Addr(addr(2)));
+    let told = tried(&net);
+    assert!(told[0].is_some_and(|why| why.contains("another node there has this node's name")), "{told:?}");
+}
+
+/// Method: two addresses that nobody answers; the first one's time is over while the node leaves.
+#[test]
+fn who_leaves_joins_nobody_any_more() {
+    let mut net = Net::new(&["a", "b"]);
+    net.run(5 * SECOND);
+    let now = net.now;
+    net.answers = vec![vec![addr(8).ip(), addr(9).ip()]];
+    net.nodes[0].join_once(now, &by_any_name()).expect("room");
+    net.nodes[0].leave(now);
+    let before = net.nodes[0].counters().streams_out;
+    net.settle();
+    assert_eq!(net.nodes[0].counters().streams_out, before);
+    assert_eq!(tried(&net), [Some("this node is leaving; it joins nobody")]);
+    assert_eq!(net.nodes[0].join_once(now, &Target::Addr(addr(8))), None);
+}
 
 /// Method: the look-up is answered by nobody.
 #[test]
