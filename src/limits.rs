@@ -39,11 +39,8 @@ pub const INTENTS_MAX: usize = 256;
 pub const SERF_SEEN_MAX: usize = 512;
 /// Of these, waiting to be passed on.
 pub const SERF_PASSED_ON_MAX: usize = 64;
-/// A user event that we pass on, in bytes (Serf's `UserEventSizeLimit`).
-pub const USER_EVENT_MAX: usize = 512;
-/// A query that we pass on and answer, and an answer to one, in bytes (Serf's `QuerySizeLimit` and
-/// `QueryResponseSizeLimit`).
-pub const QUERY_MAX: usize = 1_024;
+/// Our answer to a query, in bytes (Serf's `QueryResponseSizeLimit`).
+pub const QUERY_RESPONSE_MAX: usize = 1_024;
 /// Queries about keys that wait until the key file is written.
 pub const KEY_QUERIES_MAX: usize = 16;
 /// Keys in a ring. Each packet that none fits is tried with all of them.

@@ -71,7 +71,8 @@
 //!   to the former owner's incarnation is only a suspicion of the new one, who refutes it; so is a goodbye of an
 //!   incarnation that the new one has not reached.
 //! - Two live nodes of one name: both say so and stay. Serf asks the cluster and shuts the loser down (P 8.6),
-//!   which is the last thing a machine should do that keeps records.
+//!   which is the last thing a machine should do that keeps records. Where agents ask, picored answers as they do,
+//!   but for a name that it does not know.
 //!
 //! # Gossip
 //! - News that came are gossiped at once, then every `gossip_interval`; without news nothing wakes up. memberlist's
@@ -95,7 +96,7 @@
 //!   not forgotten by another node's word.
 //! - A member that left without an intent, as bare memberlist programs do, is left here; for Serf's agents it
 //!   failed (P 8.4). In the state that agents get in a push/pull it is not named as left.
-//! - User events and queries are passed on and mean nothing here, but for queries about keys, which are answered
-//!   and obeyed as an agent does (`queries.rs` has what differs). The events of a push/pull are not kept for
+//! - User events and queries are passed on and mean nothing here, but for queries about keys and about who has
+//!   a name, which are answered and obeyed as an agent does (`queries.rs` has what differs). The events of a push/pull are not kept for
 //!   newcomers: agents do.
 //! - Without Serf (`"peers": "memberlist"`) user messages are left alone: they are another application's.

@@ -3,11 +3,15 @@
 //!
 //! Where picored differs from a Serf agent, on purpose and without its peers being worse off:
 //!
-//! - Other queries get the acknowledgement that they want, and no answer: they are the application's. In a dispute
-//!   over a name (`_serf_conflict`) picored has no vote.
+//! - Queries of the application's get the acknowledgement that they want, and no answer.
+//! - In a dispute over a name (`_serf_conflict`) picored says who has it, as an agent does, so that an agent among
+//!   picoreds is not outvoted by silence. Of a name that is not known here an agent sends an empty record, which
+//!   counts against whoever asks; picored sends nothing.
 //! - Answers go to members' addresses only: a query can name any address, and a cluster that answers there is a weapon.
 //! - A query that filters by tags, which takes regular expressions, is passed on and not answered.
-//! - Answers are not relayed by way of others (`RelayFactor`): a help against loss that nobody counts on.
+//! - Our answers are not relayed by way of others (`RelayFactor`): a help against loss that nobody counts on. Those of
+//!   others we send on, to members' addresses only.
+//! - Events and queries are passed on if they fit into a packet: Serf's limits of their size are settings of agents.
 //! - Who has just started does not do what was asked before, which may be a recorded packet.
 //! - A ring has [`limits::KEYS_MAX`] keys at most; Serf's has no limit.
 
@@ -17,14 +21,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::DefaultHasher;
 
 use super::dissemination::Broadcasts;
-use super::member::AddrBytes;
+use super::member::{AddrBytes, State};
 use super::transmit::Outgoing;
 use super::{Event, Membership, QueryId};
 use crate::limits;
 use crate::time::Instant;
 use crate::wire::Message;
 use crate::wire::crypt::{Key, KeyError};
-use crate::wire::serf::query::{Query, QueryResponse, UserEvent, key_response, requested_key};
+use crate::wire::packet::Builder;
+use crate::wire::serf::query::{
+    Query, QueryResponse, Record, Relay, Status, UserEvent, key_response, requested_key,
+};
 
 /// What a query wants done with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +125,13 @@ struct Seen {
     newest: BTreeSet<(u64, u64)>,
     /// Nothing is news that is this old.
     floor: u64,
+    /// Another node's clock was told, for the first time since this process began.
+    told: bool,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { clock: 1, newest: BTreeSet::new(), floor: 0 }
+        Self { clock: 1, newest: BTreeSet::new(), floor: 0, told: false }
     }
 }
 
@@ -150,7 +159,7 @@ impl Seen {
 
     /// `clock` is the next time that its owner would stamp.
     fn handle_clock(&mut self, clock: u64) {
-        if self.clock == 1 {
+        if !core::mem::replace(&mut self.told, true) {
             // Who just came (back) has nothing to do with what was asked before: it may be a recorded packet.
             self.floor = self.floor.max(clock.saturating_sub(1));
         }
@@ -161,8 +170,7 @@ impl Seen {
 impl Membership {
     /// `serf event`: nothing to this node, but it carries its share.
     pub(super) fn handle_user_event(&mut self, payload: &[u8], event: &UserEvent<'_>) {
-        if payload.len() > limits::USER_EVENT_MAX {
-            self.counters.refused += 1;
+        if !self.fits(payload) {
             return;
         }
         // Two events at one time differ by what they say.
@@ -174,9 +182,15 @@ impl Membership {
         }
     }
 
+    /// Whether a user message goes into one packet; if not, that is counted.
+    fn fits(&mut self, payload: &[u8]) -> bool {
+        let fits = payload.len() < Builder::default().room(&self.envelope); // the type takes a byte
+        self.counters.refused += u64::from(!fits);
+        fits
+    }
+
     pub(super) fn handle_query(&mut self, payload: &[u8], query: &Query<'_>) {
-        if payload.len() > limits::QUERY_MAX {
-            self.counters.refused += 1;
+        if !self.fits(payload) {
             return;
         }
         let id = u64::from(query.id);
@@ -198,9 +212,25 @@ impl Membership {
 
     /// Where the answers to a query go. Only to a member: else one packet would make all nodes send to anybody.
     fn asker(&self, query: &Query<'_>) -> Option<Asker> {
-        let to = SocketAddr::new(AddrBytes::parse(query.addr)?.ip(), query.port);
+        let to = self.others_addr(query.addr, query.port)?;
+        Some(Asker { to, ltime: query.ltime, query: query.id })
+    }
+
+    /// Another member's address, as it came.
+    fn others_addr(&self, addr: &[u8], port: u16) -> Option<SocketAddr> {
+        let to = SocketAddr::new(AddrBytes::parse(addr)?.ip(), port);
         let is_members = self.table.members().iter().any(|m| m.addr == to && m.name != self.config.node);
-        is_members.then_some(Asker { to, ltime: query.ltime, query: query.id })
+        is_members.then_some(to)
+    }
+
+    /// Sends it on.
+    pub(super) fn handle_relay(&mut self, relay: &Relay<'_>) {
+        if let Some(to) = self.others_addr(relay.addr, relay.port)
+            && !relay.message.is_empty()
+            && self.fits(relay.message)
+        {
+            self.send(Outgoing::User { to, payload: relay.message.into() });
+        }
     }
 
     fn answer_query(&mut self, asker: Asker, query: &Query<'_>) {
@@ -209,13 +239,14 @@ impl Membership {
             "_serf_use-key" => KeyChange::Use,
             "_serf_remove-key" => KeyChange::Remove,
             "_serf_list-keys" => return self.list_keys(asker),
+            "_serf_conflict" => return self.say_who_has(asker, query.payload),
             // `_serf_ping` wants the acknowledgement alone.
             _ => return,
         };
-        let key = requested_key(query.payload).unwrap_or_default();
         let from = name_of(query.source_node);
-        match self.change_keys(change, key) {
-            Ok(changed) => {
+        let asked = requested_key(query.payload).map_err(|_| NOT_READABLE.into());
+        match asked.and_then(|key| self.change_keys(change, key).map(|changed| (key, changed))) {
+            Ok((key, changed)) => {
                 let fingerprint = Key::new(key).map(|key| key.fingerprint()).unwrap_or_default().into();
                 let id = self.wait(asker);
                 self.events.push_back(Event::KeysAsked { id, change, fingerprint, from, changed });
@@ -284,11 +315,33 @@ impl Membership {
         self.respond(asker, false, &response);
     }
 
+    /// `name` is the one that two agents have. Nobody speaks in its own dispute.
+    fn say_who_has(&mut self, asker: Asker, name: &[u8]) {
+        let known = core::str::from_utf8(name).ok().filter(|name| *name != &*self.config.node);
+        let Some(member) = known.and_then(|name| self.table.get(name)) else { return };
+        let status = match member.state {
+            State::Alive | State::Suspect => Status::Alive,
+            State::Left => Status::Left,
+            State::Dead => Status::Failed,
+        };
+        let addr = member.addr_bytes();
+        let record = Record {
+            name: &member.name,
+            addr: addr.as_slice(),
+            port: member.addr.port(),
+            meta: &member.meta,
+            status,
+            vsn: member.vsn,
+        };
+        let response = record.conflict_response();
+        self.respond(asker, false, &response);
+    }
+
     fn respond(&mut self, asker: Asker, ack: bool, payload: &[u8]) {
         let Asker { to, ltime, query: id } = asker;
         let mut out = Vec::new();
         QueryResponse { ltime, id, from: &self.config.node, ack, payload }.encode(&mut out);
-        if out.len() <= limits::QUERY_MAX {
+        if out.len() <= limits::QUERY_RESPONSE_MAX {
             self.send(Outgoing::User { to, payload: out.into() });
         } else {
             self.counters.refused += 1;
@@ -297,6 +350,8 @@ impl Membership {
 }
 
 const NOT_ENCRYPTED: &str = "this node runs without keys; to begin with keys it must be started anew";
+
+const NOT_READABLE: &str = "the request for a change of keys cannot be read here; nothing was changed";
 
 fn pass_on(queue: &mut Broadcasts, ltime: u64, id: u64, payload: &[u8]) {
     let mut bytes = Vec::with_capacity(1 + payload.len());

@@ -154,6 +154,7 @@ impl Membership {
             Ok(SerfMessage::Other(_)) => {}
             Ok(SerfMessage::UserEvent(event)) => self.handle_user_event(payload, &event),
             Ok(SerfMessage::Query(query)) => self.handle_query(payload, &query),
+            Ok(SerfMessage::Relay(relay)) => self.handle_relay(&relay),
             Ok(message) => self.handle_intent(now, &message),
             Err(error) => self.count_bad(error),
         }
@@ -163,7 +164,10 @@ impl Membership {
         let (node, ltime, leaves) = match *message {
             SerfMessage::Leave { node, ltime, .. } => (node, ltime, true),
             SerfMessage::Join { node, ltime } => (node, ltime, false),
-            SerfMessage::UserEvent(_) | SerfMessage::Query(_) | SerfMessage::Other(_) => return,
+            SerfMessage::UserEvent(_)
+            | SerfMessage::Query(_)
+            | SerfMessage::Relay(_)
+            | SerfMessage::Other(_) => return,
         };
         self.serf.witness(ltime);
         if leaves && *node == *self.config.node && self.leaving.is_none() {

@@ -6,7 +6,7 @@ pub mod query;
 use super::msgpack::{self, Reader};
 use super::{Error, field_str, field_uint};
 use crate::limits::STREAM_NODES_MAX;
-use query::{Query, UserEvent};
+use query::{Query, Relay, UserEvent};
 
 // Serf's own type bytes (protocol page, 8.2).
 const LEAVE: u8 = 0;
@@ -14,6 +14,7 @@ const JOIN: u8 = 1;
 const PUSH_PULL: u8 = 2;
 const USER_EVENT: u8 = 3;
 const QUERY: u8 = 4;
+const RELAY: u8 = 9;
 /// Before the tags in the metadata.
 const TAGS: u8 = 0xFF;
 
@@ -28,6 +29,8 @@ pub enum SerfMessage<'a> {
     UserEvent(UserEvent<'a>),
     /// 4: a question to all, or to some.
     Query(Query<'a>),
+    /// 9: to be sent on.
+    Relay(Relay<'a>),
     /// What else there is; not ours to interpret.
     Other(u8),
 }
@@ -40,6 +43,7 @@ impl<'a> SerfMessage<'a> {
             LEAVE | JOIN => {}
             USER_EVENT => return UserEvent::read(body).map(Self::UserEvent),
             QUERY => return Query::read(body).map(Self::Query),
+            RELAY => return Relay::read(body).map(Self::Relay),
             _ => return Ok(Self::Other(kind)),
         }
         let (mut ltime, mut node, mut prune) = (0, "", false);
@@ -60,7 +64,7 @@ impl<'a> SerfMessage<'a> {
         let (kind, ltime, node, prune) = match *self {
             Self::Leave { ltime, node, prune } => (LEAVE, ltime, node, Some(prune)),
             Self::Join { ltime, node } => (JOIN, ltime, node, None),
-            Self::UserEvent(_) | Self::Query(_) | Self::Other(_) => return,
+            Self::UserEvent(_) | Self::Query(_) | Self::Relay(_) | Self::Other(_) => return,
         };
         out.push(kind);
         msgpack::write_map(out, 2 + usize::from(prune.is_some()));
@@ -228,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_passed_over_by_type() {
-        assert_eq!(SerfMessage::decode(&[9, 0xC1]), Ok(SerfMessage::Other(9)));
+        assert_eq!(SerfMessage::decode(&[10, 0xC1]), Ok(SerfMessage::Other(10)));
         assert_eq!(SerfMessage::decode(&[4, 0xC1]), Err(Error::Malformed));
         assert_eq!(SerfMessage::decode(&[]), Err(Error::Truncated));
     }

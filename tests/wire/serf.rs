@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use picored::wire::msgpack;
-use picored::wire::serf::query::{QueryResponse, UserEvent, key_response, requested_key};
+use picored::wire::serf::query::{QueryResponse, Record, Status, UserEvent, key_response, requested_key};
 use picored::wire::serf::{self, SerfMessage, UserState};
 use picored::wire::{Ack, Message};
 use serde_json::Value;
@@ -45,6 +45,37 @@ fn odd_metadata_is_read_as_the_newest_serf_reads_it() {
 }
 
 #[test]
+fn a_relayed_message_and_the_record_of_a_member_are_serfs() {
+    let cases = cases("serf_messages");
+    let named = |name: &str| cases.iter().find(|case| case["name"] == name).expect("it is there");
+    let case = named("relay");
+    for source in [case, &case["newest"]] {
+        let payload = bytes_of(&source["hex"]);
+        let Ok(SerfMessage::Relay(relay)) = SerfMessage::decode(&payload) else { panic!("{source}") };
+        assert_eq!((relay.addr, relay.port), (&[127, 0, 0, 1][..], 7946));
+        // 5, and from there to the end.
+        assert!(payload.ends_with(relay.message) && relay.message.first() == Some(&5));
+        let inner = SerfMessage::decode(relay.message);
+        assert_eq!(inner, Ok(SerfMessage::Other(5)));
+    }
+    let case = named("conflict_response");
+    let (fields, version) = (&case["fields"], |name: &str| case["fields"][name].as_u64().unwrap() as u8);
+    let tags = expected_tags(&fields["Tags"]);
+    let meta = serf::encode_tags(tags.into_iter());
+    let names = ["ProtocolMin", "ProtocolMax", "ProtocolCur", "DelegateMin", "DelegateMax", "DelegateCur"];
+    assert_eq!(fields["Status"], 1);
+    let record = Record {
+        name: text(&fields["Name"]),
+        addr: &unhex(text(&fields["Addr"]["$hex"])),
+        port: 7946,
+        meta: &meta,
+        status: Status::Alive,
+        vsn: names.map(version),
+    };
+    assert_eq!(hex(&record.conflict_response()), text(&case["hex"]));
+}
+
+#[test]
 fn serf_messages_are_told_apart_and_intents_are_the_same_both_ways() {
     for case in cases("serf_messages") {
         let payload = bytes_of(&case["hex"]);
@@ -55,7 +86,7 @@ fn serf_messages_are_told_apart_and_intents_are_the_same_both_ways() {
             "leave" => SerfMessage::Leave { ltime, node, prune: fields["Prune"].as_bool().unwrap() },
             "join" => SerfMessage::Join { ltime, node },
             // What is in these is looked at below.
-            "userEvent" | "query" => continue,
+            "userEvent" | "query" | "relay" => continue,
             _ => SerfMessage::Other(kind),
         };
         assert_eq!(SerfMessage::decode(&payload), Ok(expected), "{}", case["name"]);

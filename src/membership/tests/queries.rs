@@ -5,6 +5,7 @@ use crate::wire::crypt::{Key, KeyRing};
 use crate::wire::msgpack::{self, Reader};
 use crate::wire::packet;
 use crate::wire::serf::UserState;
+use crate::wire::serf::query::{QueryResponse, Record, Status};
 
 const T: Instant = Instant::ZERO;
 const OLD: [u8; 16] = [1; 16];
@@ -187,12 +188,30 @@ fn queries_and_events_are_passed_on_once_as_they_came() {
     assert!(passed_on(&mut m).is_empty());
 }
 
+/// Goal: what agents with other limits than Serf's own send goes round as long as it fits into a packet.
 #[test]
-fn too_long_and_too_old_ones_are_not_passed_on() {
+fn what_fits_into_a_packet_is_passed_on_and_what_is_too_long_or_too_old_is_not() {
+    let room = packet::Builder::default().room(&node(keys(&[&OLD])).envelope) - 1;
+    let of_length = |length: usize, payload: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let head = payload(&[7; 1_000]).len() - 1_000;
+        payload(&vec![7; length - head])
+    };
+    let one_event = |bytes: &[u8]| event(1, "e", bytes);
+    let query = |bytes: &[u8]| Asked { payload: bytes, ..Asked::default() }.payload();
+    for payload in [&one_event as &dyn Fn(&[u8]) -> Vec<u8>, &query] {
+        let mut m = node(keys(&[&OLD]));
+        m.handle_user(T, &of_length(room + 1, payload));
+        assert_eq!((passed_on(&mut m).len(), m.counters().refused), (0, 1));
+        let fits = of_length(room, payload);
+        m.handle_user(T, &fits);
+        // What is known of members goes first.
+        let gossiped = (0..100).any(|_| {
+            m.gossip(T);
+            sent(&mut m).contains(&(addr(9), fits.clone()))
+        });
+        assert!(gossiped);
+    }
     let mut m = node(KeyRing::default());
-    m.handle_user(T, &event(1, "e", &[7; limits::USER_EVENT_MAX]));
-    m.handle_user(T, &Asked { payload: &[7; limits::QUERY_MAX], ..Asked::default() }.payload());
-    assert_eq!((passed_on(&mut m).len(), m.counters().refused), (0, 2));
     let at = |ltime| Asked { ltime, ..Asked::default() }.payload();
     m.handle_user(T, &at(1_000));
     m.handle_user(T, &at(1_001 - limits::SERF_SEEN_MAX as u64 - 1));
@@ -303,6 +322,124 @@ fn a_newcomer_does_not_do_what_was_asked_before_it_came() {
     assert!(sent(&mut m).is_empty());
     m.handle_user(T, &ping(9));
     assert_eq!(sent(&mut m).len(), 1);
+}
+
+/// Goal: the first query of a cluster's life is not lost on who heard of it in a push/pull before it came.
+#[test]
+fn only_the_first_exchange_says_what_is_old() {
+    let told = |m: &mut Membership, query_ltime| {
+        let mut bytes = Vec::new();
+        UserState { query_ltime, ..UserState::default() }.encode(&mut bytes);
+        m.handle_user_state(T, &bytes);
+    };
+    let ping = |ltime| Asked { ltime, flags: 1, ..Asked::default() }.payload();
+    let mut m = node(KeyRing::default());
+    told(&mut m, 1);
+    told(&mut m, 2);
+    m.handle_user(T, &ping(1));
+    assert_eq!(sent(&mut m).len(), 1);
+    // A recorded packet that comes before the first exchange opens the door to no others.
+    let mut m = node(KeyRing::default());
+    m.handle_user(T, &ping(3));
+    sent(&mut m);
+    told(&mut m, 9);
+    m.handle_user(T, &ping(5));
+    assert!(sent(&mut m).is_empty());
+    m.handle_user(T, &ping(9));
+    assert_eq!(sent(&mut m).len(), 1);
+}
+
+#[test]
+fn a_request_that_cannot_be_read_fails() {
+    let mut m = node(keys(&[&OLD]));
+    let names = ["_serf_install-key", "_serf_use-key", "_serf_remove-key"];
+    for (ltime, name) in (1..).zip(names) {
+        m.handle_user(T, &Asked { ltime, name, payload: &[7, 0xC1], ..Asked::default() }.payload());
+        let answers = sent(&mut m);
+        assert_eq!(answers.len(), 1, "{name}");
+        let (result, message) = answer(&answers[0].1);
+        assert!(!result && message.contains("cannot be read"), "{name}: {message}");
+        assert!(matches!(m.poll_event(), Some(Event::KeysRefused { .. })), "{name}");
+    }
+    assert_eq!(*m.keys(), keys(&[&OLD]));
+}
+
+/// Goal: an agent whose only company is picored is not outvoted by silence when another one takes its name.
+#[test]
+fn who_has_a_name_is_said_of_others_that_are_known() {
+    let mut m = node(KeyRing::default());
+    let mut ltime = 0;
+    let mut answers = |m: &mut Membership, name: &[u8]| {
+        ltime += 1;
+        m.handle_user(
+            T,
+            &Asked { ltime, name: "_serf_conflict", payload: name, ..Asked::default() }.payload(),
+        );
+        sent(m)
+    };
+    for silent in [&b"self"[..], b"nobody", b"\xFF", b""] {
+        assert_eq!(answers(&mut m, silent), []);
+    }
+    let record = Record {
+        name: "agent",
+        addr: &[127, 0, 0, 9],
+        port: 7946,
+        meta: b"\xFF\x80",
+        status: Status::Alive,
+        vsn: [1, 5, 2, 2, 5, 5],
+    };
+    let expected = |ltime, record: &Record<'_>| {
+        let payload = record.conflict_response();
+        let mut out = Vec::new();
+        QueryResponse { ltime, id: 1, from: "self", ack: false, payload: &payload }.encode(&mut out);
+        vec![(addr(9), out)]
+    };
+    assert_eq!(answers(&mut m, b"agent"), expected(5, &record));
+    m.table.get_mut("agent").expect("it is known").state = State::Dead;
+    assert_eq!(answers(&mut m, b"agent"), expected(6, &Record { status: Status::Failed, ..record }));
+}
+
+#[test]
+fn the_largest_record_of_a_member_fits_into_an_answer() {
+    let mut m = node(KeyRing::default());
+    let name = "n".repeat(limits::NAME_MAX);
+    m.config.node = "m".repeat(limits::NAME_MAX).into();
+    m.table.insert(Member::new(&m.config.node, addr(1), T), &mut m.rng);
+    let mut member = Member::new(&name, "[2001:db8::1]:65535".parse().expect("an address"), T);
+    member.meta = vec![b'x'; limits::META_MAX].into();
+    m.table.insert(member, &mut m.rng);
+    let asked = Asked { ltime: u64::MAX, id: u32::MAX, name: "_serf_conflict", ..Asked::default() };
+    m.handle_user(T, &Asked { payload: name.as_bytes(), ..asked }.payload());
+    assert_eq!(sent(&mut m).len(), 1);
+}
+
+#[test]
+fn answers_are_sent_on_to_members_only() {
+    let mut m = node(KeyRing::default());
+    let relayed = |ip: [u8; 4], message: &[u8]| {
+        let mut out = vec![9];
+        msgpack::write_map(&mut out, 2);
+        msgpack::write_str(&mut out, "DestAddr");
+        msgpack::write_map(&mut out, 2);
+        msgpack::write_str(&mut out, "IP");
+        msgpack::write_bytes(&mut out, &ip);
+        msgpack::write_str(&mut out, "Port");
+        msgpack::write_uint(&mut out, 7946);
+        msgpack::write_str(&mut out, "DestName");
+        msgpack::write_str(&mut out, "agent");
+        [&out[..], message].concat()
+    };
+    m.handle_user(T, &relayed([127, 0, 0, 9], &[5, 0x80]));
+    assert_eq!(sent(&mut m), [(addr(9), vec![5, 0x80])]);
+    for (ip, message) in [
+        ([192, 0, 2, 1], &[5, 0x80][..]),
+        ([127, 0, 0, 1], &[5, 0x80]), // our own
+        ([127, 0, 0, 9], &[]),
+        ([127, 0, 0, 9], &[5; limits::PACKET_OUT_MAX]),
+    ] {
+        m.handle_user(T, &relayed(ip, message));
+        assert_eq!(sent(&mut m), [], "{ip:?}");
+    }
 }
 
 /// Method: a's exchange with b has begun when both get a new key and drop the old one; b's answer is under the old.
