@@ -27,6 +27,7 @@ mod joins;
 mod large;
 mod leaves;
 mod messages;
+mod names;
 mod rotation;
 mod stops;
 mod versions;

@@ -106,7 +106,6 @@ impl Net {
     }
 
     /// Nothing at all between two nodes.
-    #[allow(dead_code)]
     pub fn drop_all(&self, a: u8, b: u8) {
         rule(&format!("cuts iifname n{a} oifname n{b} drop"));
         rule(&format!("cuts iifname n{b} oifname n{a} drop"));
