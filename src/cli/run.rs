@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::agent::Agent;
 use crate::cli::{complain, exit};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::driver::control::connect;
 use crate::driver::files::{self, Lock};
 use crate::driver::{Driver, Ended, Failure, Reader, Sources, children, clock, log};
@@ -62,11 +62,12 @@ fn fail(code: u8, text: &str) -> u8 {
     code
 }
 
-fn serve(config_path: &Path, config: Config) -> u8 {
+fn serve(config_path: &Path, mut config: Config) -> u8 {
     let to_file = config.log.file.is_some();
     if let Err(error) = log::init(&config.log) {
         log::init_stderr();
-        let file = config.log.file.as_deref().unwrap_or_default();
+        // Not in effect, so that the next reload tries it again.
+        let file = config.log.file.take().unwrap_or_default();
         ::log::warn!("event=log-failed file={file} {error}; logging to standard error");
     }
     // Held until all is over.
@@ -122,17 +123,26 @@ fn reader(config_path: PathBuf, mut running: Config) -> Reader {
             let text = failure.text(", all stays as it is");
             text.strip_prefix("picored: ").unwrap_or(&text).to_owned()
         })?;
+        // Before anything is taken over: all or nothing.
+        let opened = match new.log == running.log {
+            true => None,
+            false => Some(log::open(&new.log).map_err(|error| log_text(&config_path, &new.log, &error))?),
+        };
         for note in new.notes.iter().filter(|note| !running.notes.contains(note)) {
             ::log::warn!("event=config path={} {}", note.path, note.text);
         }
         running.notes.clone_from(&new.notes);
         let reload = running.reload(new);
-        if let Err(error) = log::init(&running.log) {
-            let file = running.log.file.as_deref().unwrap_or_default();
-            ::log::warn!("event=log-failed file={file} {error}; the log that was open stays in use");
+        if let Some(opened) = opened {
+            opened.take_over();
         }
         Ok(Box::new(reload))
     })
+}
+
+fn log_text(config_path: &Path, log: &config::Log, error: &io::Error) -> String {
+    let file = log.file.as_deref().unwrap_or_default();
+    format!("{}: log.file: {file} cannot be opened: {error}; all stays as it is", config_path.display())
 }
 
 fn finish(ended: io::Result<u8>) -> u8 {

@@ -23,22 +23,38 @@ use crate::limits::LOG_REPEAT;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Sends everything that is logged from now on where the configuration says.
+/// A log that is open, and not in use yet.
+pub struct Opened {
+    output: Output,
+    level: LevelFilter,
+}
+
+/// Opens the log that the configuration wants.
 ///
 /// Errors: the file cannot be opened.
-pub fn init(config: &config::Log) -> io::Result<()> {
+pub fn open(config: &config::Log) -> io::Result<Opened> {
     let output = match &config.file {
         Some(path) => Output::File(LogFile::open(Path::new(&**path), config.max_size)?),
         None => Output::Stderr,
     };
-    let logger = LOGGER.get_or_init(|| Logger(Mutex::new(Lines::new(Output::Stderr))));
-    if let Ok(mut lines) = logger.0.lock() {
-        lines.tell_repeats(clock::unix_now());
-        *lines = Lines::new(output);
+    Ok(Opened { output, level: config.level })
+}
+
+impl Opened {
+    /// Sends everything that is logged from now on there.
+    pub fn take_over(self) {
+        let logger = LOGGER.get_or_init(|| Logger(Mutex::new(Lines::new(Output::Stderr))));
+        if let Ok(mut lines) = logger.0.lock() {
+            lines.turn_to(clock::unix_now(), self.output);
+        }
+        log::set_max_level(self.level);
+        let _ = log::set_logger(logger); // only the first time
     }
-    log::set_max_level(config.level);
-    let _ = log::set_logger(logger); // only the first time; later `init` just changes the output
-    Ok(())
+}
+
+/// [`open`], and into use.
+pub fn init(config: &config::Log) -> io::Result<()> {
+    open(config).map(Opened::take_over)
 }
 
 /// Opens the file anew, for who moved it away (logrotate, a person). If that fails, the old one stays in use.
@@ -88,6 +104,13 @@ struct Lines {
 impl Lines {
     fn new(output: Output) -> Self {
         Self { output, last: (None, String::new()), repeats: 0, repeats_since: Duration::ZERO, lost: 0 }
+    }
+
+    /// What could not be written so far is told there.
+    fn turn_to(&mut self, now: Duration, output: Output) {
+        self.tell_repeats(now);
+        let lost = self.lost;
+        *self = Self { lost, ..Self::new(output) };
     }
 
     fn line(&mut self, now: Duration, level: Level, text: &str) {
@@ -329,7 +352,7 @@ mod tests {
         let mut lines = Lines::new(Output::File(full));
         lines.line(Duration::ZERO, Level::Info, "one");
         lines.line(Duration::ZERO, Level::Info, "two");
-        lines.output = good.output;
+        lines.turn_to(Duration::ZERO, good.output);
         lines.line(Duration::ZERO, Level::Info, "three");
         let text = std::fs::read_to_string(&path).unwrap();
         let _ = std::fs::remove_file(path);
