@@ -62,6 +62,8 @@ impl Agent {
         command.args(["agent", "-node", name, "-profile=lan", "-log-level=debug"]);
         command.args(["-bind", &addr, "-rpc-addr", &rpc, "-keyring-file"]).arg(&keys);
         command.args(join.map(|agent| format!("-retry-join={}", agent.addr)));
+        // The second one has the picoreds' tag, too.
+        command.args(join.map(|_| "-tag=role=web"));
         let child =
             command.stdout(log.try_clone().expect("a file")).stderr(log).spawn().expect("serf starts");
         let agent = Self { name, addr, rpc, keys, child };
@@ -233,14 +235,13 @@ fn serf_keys_rotates_the_keys_of_agents_and_picoreds_and_nobody_is_lost() {
             assert_eq!(log.matches(event).count(), 1, "{event}\n{log}");
         }
     }
-    // Queries for some: those named acknowledge them; a regular expression over tags is met in silence.
-    for (filter, acks) in [("-node=n1", json!(["n1"])), ("-tag=role=web", json!(null))] {
+    // Queries for some: those named acknowledge them; a regular expression over tags is met in silence by picored.
+    for (filter, acks) in [("-node=n1", json!(["n1"])), ("-tag=role=web", json!(["s2"]))] {
         let query = cluster.agents[0].run(&["query", "-format=json", "-timeout=2s", filter, "load"]);
         let said: Value = serde_json::from_slice(&query.stdout).unwrap_or_default();
         assert!(query.status.success() && said["Acks"] == acks, "{filter}: {query:?}");
     }
-    assert!(cluster.agents[0].run(&["event", "deploy", "1"]).status.success());
-    cluster.stays_whole("a query and an event");
+    cluster.stays_whole("queries");
 }
 
 #[test]
@@ -292,6 +293,9 @@ fn keys_in_the_configuration_itself_change_until_the_next_start_and_everybody_is
     assert!(agents_log.contains("in use, but not stored: put it into the configuration"), "{agents_log}");
     let log = cluster.nodes[0].log();
     assert_eq!(log.matches("ERROR event=keys-not-stored").count(), 2, "{log}");
+    let status = cluster.nodes[0].run(&["status"]);
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(status.status.code() == Some(1) && said.contains("a restart would cut this node off"), "{said}");
     // To go back to the file's, for whatever reason it is read again, would cut the node off.
     let output = cluster.nodes[0].run(&["reload"]);
     let said = String::from_utf8_lossy(&output.stdout);
@@ -347,7 +351,13 @@ fn a_reload_that_finds_something_wrong_says_what_and_changes_nothing() {
     write_keys(&keys, &[OLD]);
     let mut config: Value = serde_json::from_str(&node.folder.read("picored.json")).expect("ours");
     config["tags"] = json!({ "site": "north" });
-    config["log"] = json!({ "level": "debug", "file": node.folder.file("new-log") });
+    // A log that cannot be opened: nothing at all is taken over.
+    config["log"] = json!({ "level": "debug", "file": node.folder.file("none/new-log") });
+    node.configure(&config);
+    let said = String::from_utf8_lossy(&node.run(&["reload"]).stderr).into_owned();
+    assert!(said.contains("none/new-log cannot be opened") && said.contains("all stays as it is"), "{said}");
+    assert_eq!((node.tag("n1", "site"), node.log().matches("result=refused").count()), (String::new(), 2));
+    config["log"]["file"] = json!(node.folder.file("new-log"));
     config["apps"] = json!({ "web": { "checks": [{ "tcp": "127.0.0.1:9" }] } });
     config["cluster"] = json!("other");
     node.configure(&config);
@@ -356,11 +366,54 @@ fn a_reload_that_finds_something_wrong_says_what_and_changes_nothing() {
     assert_eq!(node.tag("n1", "site"), "north");
     assert!(node.folder.read("new-log").contains("event=reload result=done"));
     let expected = "takes effect at a restart: cluster, apps.web\n";
+    fs::rename(node.folder.file("new-log"), node.folder.file("new-log.0")).expect("own file");
     assert_eq!(String::from_utf8_lossy(&node.run(&["reload"]).stdout), expected);
+    assert!(
+        node.folder.read("new-log").contains("event=reload result=done"),
+        "it is opened anew all the same"
+    );
     fs::remove_file(node.config_path()).expect("own file");
     // Where the socket is does not depend on the file.
     let socket = node.folder.file("picored.sock");
     let output = node.run(&["--socket", socket.to_str().expect("UTF-8"), "reload"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no such file"), "{output:?}");
+}
+
+/// Goal: a log that could not be opened at the start is tried again, and told as in effect once.
+#[test]
+fn a_log_that_could_not_be_opened_is_taken_up_by_a_reload() {
+    let folder = Folder::new();
+    let file = folder.file("later/log");
+    let mut node = Daemon::new("n1", json!({ "log": { "level": "info", "file": file } }));
+    node.start();
+    assert!(node.log().contains("logging to standard error"), "{}", node.log());
+    let refused = node.run(&["reload"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be opened"), "{refused:?}");
+    fs::create_dir(folder.file("later")).expect("own folder");
+    for said in ["now in effect: log\n", "nothing changed\n"] {
+        assert_eq!(String::from_utf8_lossy(&node.run(&["reload"]).stdout), said);
+    }
+    assert_eq!(folder.read("later/log").matches("event=reload result=done").count(), 2);
+}
+
+/// Goal: keys that a person has put into the file, and not reloaded yet, are not lost to `serf keys`.
+#[test]
+fn a_key_file_that_was_changed_meanwhile_is_not_overwritten() {
+    if serf_is_missing() {
+        return;
+    }
+    let cluster = Cluster::start(1, 1);
+    let staged = [OLD, "AgICAgICAgICAgICAgICAg=="];
+    write_keys(&cluster.node_keys(0), &staged);
+    let refused = cluster.agents[0].run(&["keys", &format!("-install={NEW}")]);
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert!(!refused.status.success() && said.contains("changed and not reloaded"), "{refused:?}");
+    assert_eq!(keys_in(&cluster.node_keys(0)), json!(staged));
+    assert_eq!(cluster.nodes[0].run(&["status"]).status.code(), Some(1));
+    // A person puts both together.
+    assert_eq!(cluster.reload(0, &[OLD, NEW, staged[1]]), "now in effect: keys\n");
+    assert_eq!(cluster.nodes[0].run(&["status"]).status.code(), Some(0));
+    cluster.agents[0].keys("use", NEW);
+    assert_eq!(keys_in(&cluster.node_keys(0)), json!([NEW, OLD, staged[1]]));
 }

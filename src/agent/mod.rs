@@ -104,11 +104,13 @@ pub enum Action {
         level: log::Level,
         line: String,
     },
-    /// Write the gossip keys to their file; answer with `handle_keys_written`.
+    /// Write the gossip keys to their file unless it holds others than these and those `known` to be there; answer
+    /// with `handle_keys_written`.
     WriteKeys {
         id: QueryId,
         path: Box<str>,
         keys: KeyRing,
+        known: KeyRing,
     },
     /// Open the log anew and read the configuration; answer with `handle_reload`, for this client.
     Reload {

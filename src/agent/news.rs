@@ -344,6 +344,11 @@ pub fn keys_not_stored(now: Instant, why: &str) -> Event {
     Event::new(now, Level::Error, "keys-not-stored", text)
 }
 
+/// They are written, but it is not certain that this outlives a power cut.
+pub fn keys_doubtful(now: Instant, why: &str) -> Event {
+    Event::new(now, Level::Warn, "keys-stored", format!("the keys are stored: {why}"))
+}
+
 /// `exit 0`, `signal 9`, `not started: …`.
 pub fn exit_text(exit: &Exit) -> String {
     match exit {

@@ -16,8 +16,8 @@ pub struct Reload {
     pub keys_file: Option<Box<str>>,
     pub tags: Vec<(Box<str>, Box<str>)>,
     pub no_effect: Vec<Box<str>>,
-    /// Keys of the file that differ and take effect now. The gossip keys are not among them: the agent knows those
-    /// in use.
+    /// Keys of the file that differ and take effect now. The gossip keys and their file are not among them: the agent
+    /// knows those in use.
     pub changed: Vec<String>,
     /// Keys of the file that differ and take effect at a restart.
     pub at_restart: Vec<String>,
@@ -67,8 +67,7 @@ impl Agent {
     fn take_over(&mut self, now: Instant, reload: Reload) -> Reloaded {
         let Reload { membership, keys, keys_file, tags, no_effect, changed, at_restart } = reload;
         let mut reloaded = Reloaded { changed, at_restart, notes: Vec::new() };
-        self.key_source.file = keys_file;
-        self.take_over_keys(now, keys, &mut reloaded);
+        self.take_over_keys(now, keys, keys_file, &mut reloaded);
         self.membership.reconfigure(now, membership);
         self.identity.no_effect = no_effect;
         self.dirty |= tags != self.identity.tags;
@@ -76,7 +75,14 @@ impl Agent {
         reloaded
     }
 
-    fn take_over_keys(&mut self, now: Instant, keys: KeyRing, reloaded: &mut Reloaded) {
+    /// The keys and where they are kept, or neither.
+    fn take_over_keys(
+        &mut self,
+        now: Instant,
+        keys: KeyRing,
+        file: Option<Box<str>>,
+        reloaded: &mut Reloaded,
+    ) {
         let before = self.membership.keys().clone();
         if keys != before && keys == self.key_source.stored {
             // They are as old as the start: to go back to them would cut this node off.
@@ -92,7 +98,10 @@ impl Agent {
             reloaded.changed.push("keys".into());
             self.tell(news::keys_reloaded(now, &before, &keys));
         }
-        self.key_source.stored = keys;
+        if file != self.key_source.file {
+            reloaded.changed.push("keys_file".into());
+        }
+        self.key_source = KeySource { file, stored: keys };
     }
 
     // The keys.
@@ -104,7 +113,8 @@ impl Agent {
             return self.membership.handle_keys_stored(now, id, Ok(""));
         }
         if let Some(path) = self.key_source.file.clone() {
-            self.actions.push_back(Action::WriteKeys { id, path, keys: keys.clone() });
+            let known = self.key_source.stored.clone();
+            self.actions.push_back(Action::WriteKeys { id, path, keys: keys.clone(), known });
             return;
         }
         self.tell(news::keys_not_stored(now, "the configuration itself holds them, and is not written"));
@@ -115,17 +125,48 @@ impl Agent {
         );
     }
 
-    /// The keys were written to their file, or why they could not be.
-    pub fn handle_keys_written(&mut self, now: Instant, id: QueryId, result: Result<(), String>) {
+    /// `keys` were written to their file, with a word about it if there is one to say, or why they could not be.
+    pub fn handle_keys_written(
+        &mut self,
+        now: Instant,
+        id: QueryId,
+        keys: KeyRing,
+        result: Result<Option<String>, String>,
+    ) {
         self.begin(now);
         match &result {
-            Ok(()) => self.key_source.stored = self.membership.keys().clone(),
+            Ok(doubt) => {
+                self.key_source.stored = keys;
+                if let Some(doubt) = doubt {
+                    self.tell(news::keys_doubtful(now, doubt));
+                }
+            }
             Err(why) => self.tell(news::keys_not_stored(now, why)),
         }
-        let answer = result.map_err(|why| format!("in use, but not stored: {why}"));
-        let answer = answer.as_ref().map(|()| "").map_err(|error| cut(error, REASON_MAX));
-        self.membership.handle_keys_stored(now, id, answer);
+        let answer = result.map(Option::unwrap_or_default);
+        let answer = answer.map_err(|why| format!("in use, but not stored: {why}"));
+        let cut = |text| cut(text, REASON_MAX);
+        self.membership.handle_keys_stored(now, id, answer.as_deref().map(cut).map_err(|why| cut(why)));
         self.finish(now);
+    }
+
+    /// What a person has to know and do as long as the keys in use are not those that a restart would find.
+    pub(super) fn keys_problem(&self) -> Option<String> {
+        let KeySource { file, stored } = &self.key_source;
+        if self.membership.keys() == stored {
+            return None;
+        }
+        let todo = match file {
+            Some(path) => format!(
+                "put right what keeps {path} from being written (event=keys-not-stored in the log) and repeat the \
+                 last `serf keys`, or write them there and run `picored reload`"
+            ),
+            None => "write them into \"keys\" of the configuration and run `picored reload`".into(),
+        };
+        Some(format!(
+            "the gossip keys in use are not stored, and a restart would cut this node off: `serf keys -list` shows \
+             them; {todo}"
+        ))
     }
 }
 

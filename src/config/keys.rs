@@ -29,7 +29,7 @@ pub fn read(
             report.at(&spot, "holds no key; `picored keygen` makes one, or leave it out");
         }
     } else if let (Some(path), Some(spot)) = (path, config.spot("keys_file")) {
-        match read_secret(path).and_then(|text| key_file(&text)) {
+        match read_secret(path).and_then(|text| parse_file(&text)) {
             Ok(read) => ring = read,
             Err(why) => report.at(&spot, why),
         }
@@ -45,7 +45,7 @@ pub fn file_text(keys: &KeyRing) -> String {
 }
 
 /// A JSON list of base64 keys. The error names the first thing that is wrong in it.
-fn key_file(text: &str) -> Result<KeyRing, String> {
+pub fn parse_file(text: &str) -> Result<KeyRing, String> {
     let list: Value<'_> = file::parse(text)
         .map_err(|e| format!("the file is not a JSON list of keys: line {}: {}", e.line, e.text))?;
     let spot = Spot { path: String::new(), value: &list };

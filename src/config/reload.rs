@@ -18,7 +18,6 @@ impl Config {
         let membership = Changeable::of(&theirs.membership);
         let before = Changeable::of(&ours.membership);
         let looked_at = [
-            ("keys_file", ours.keys_file != theirs.keys_file),
             ("join", before.join != membership.join),
             ("members", before.members != membership.members),
             ("allow", before.allow != membership.allow),
@@ -36,12 +35,12 @@ impl Config {
         of_membership.members.clone_from(&membership.members);
         of_membership.allow.clone_from(&membership.allow);
         of_membership.forget_after = membership.forget_after;
-        (ours.keys_file, ours.no_effect) = (theirs.keys_file, theirs.no_effect);
+        ours.no_effect = theirs.no_effect;
         self.log = new.log;
         Reload {
             membership,
             keys: theirs.membership.keys,
-            keys_file: ours.keys_file.clone(),
+            keys_file: theirs.keys_file,
             tags: ours.tags.clone(),
             no_effect: ours.no_effect.clone(),
             changed,
@@ -163,7 +162,7 @@ mod tests {
         }"#;
         let mut running = parse(OLD);
         let first = running.reload(parse(new));
-        let changed = ["keys_file", "join", "members", "allow", "forget_after", "tags", "log"];
+        let changed = ["join", "members", "allow", "forget_after", "tags", "log"];
         assert_eq!(first.changed, changed);
         let at_restart = [
             "cluster",
@@ -181,7 +180,7 @@ mod tests {
             "handlers.new",
         ];
         assert_eq!(first.at_restart, at_restart);
-        assert_eq!(first.keys.keys.len(), 2);
+        assert_eq!((first.keys.keys.len(), first.keys_file.as_deref()), (2, Some("/b.keys")));
         assert_eq!(first.membership, Changeable::of(&parse(new).agent.membership));
         let second = running.reload(parse(new));
         assert_eq!(second.changed, [""; 0]);

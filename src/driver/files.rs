@@ -135,7 +135,8 @@ pub fn read_secret(path: &str) -> Result<String, String> {
     Ok(text)
 }
 
-fn read_bounded(path: &Path) -> io::Result<(String, Metadata)> {
+/// The whole of a regular file, if it is text and not too long.
+pub(super) fn read_bounded(path: &Path) -> io::Result<(String, Metadata)> {
     // A named pipe would block here for ever.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;

@@ -301,9 +301,9 @@ impl Driver {
             Action::Signal { id, signal } => self.signal_run(id, signal),
             Action::Reply { client, line, last } => self.reply(client, &line, last),
             Action::Log { level, line } => ::log::log!(level, "{line}"),
-            Action::WriteKeys { id, path, keys } => {
-                let result = keyfile::write(Path::new(&*path), &keys);
-                self.agent.handle_keys_written(now, id, result);
+            Action::WriteKeys { id, path, keys, known } => {
+                let result = keyfile::write(Path::new(&*path), &keys, &known);
+                self.agent.handle_keys_written(now, id, keys, result);
             }
             Action::Reload { client } => self.reload(now, Some(client)),
             Action::Exit { code } => self.exit = Some(code),

@@ -91,7 +91,7 @@ impl World {
 
     fn written(&self) -> Option<(QueryId, Box<str>, KeyRing)> {
         self.done.iter().find_map(|action| match action {
-            Action::WriteKeys { id, path, keys } => Some((*id, path.clone(), keys.clone())),
+            Action::WriteKeys { id, path, keys, .. } => Some((*id, path.clone(), keys.clone())),
             _ => None,
         })
     }
@@ -138,7 +138,10 @@ fn a_reload_that_failed_changes_nothing_and_says_why() {
 fn the_first_key_and_the_last_take_a_restart() {
     let mut world = encrypted(Some("/k"));
     let reply = world.reload(reload(KeyRing::default(), None));
-    assert!(reply.contains(r#""at_restart":["keys"]"#) && reply.contains("restart of all nodes"), "{reply}");
+    assert!(
+        reply.contains(r#""changed":[],"at_restart":["keys"]"#) && reply.contains("restart of all nodes"),
+        "{reply}"
+    );
     assert_eq!(*world.agent.membership.keys(), keys(&[OLD]));
 }
 
@@ -150,7 +153,7 @@ fn a_key_of_a_query_is_written_to_the_file_before_the_answer() {
     assert_eq!((&*path, written), ("/k", keys(&[OLD, NEW])));
     assert_eq!(world.logged("event=keys-install"), 1);
     let sent = world.status().counters.unwrap().packets_out;
-    world.agent.handle_keys_written(world.now, id, Ok(()));
+    world.agent.handle_keys_written(world.now, id, keys(&[OLD, NEW]), Ok(None));
     world.drain();
     assert_eq!(world.status().counters.unwrap().packets_out, sent + 1);
     // Once more: it is there, and stored.
@@ -167,9 +170,12 @@ fn keys_that_could_not_be_written_hold_are_told_of_loudly_and_are_tried_again() 
     let mut world = encrypted(Some("/k"));
     world.query(&keys(&[OLD]), 1, "_serf_install-key", &NEW);
     let (id, ..) = world.written().unwrap();
-    world.agent.handle_keys_written(world.now, id, Err("/k: Read-only file system".into()));
+    let ring = keys(&[OLD, NEW]);
+    world.agent.handle_keys_written(world.now, id, ring, Err("/k: Read-only file system".into()));
     world.drain();
     assert_eq!(world.logged("event=keys-not-stored"), 1);
+    let status = world.status();
+    assert!(status.code == 1 && status.problems[0].contains("what keeps /k from being"), "{status:?}");
     assert_eq!(*world.agent.membership.keys(), keys(&[OLD, NEW]));
     // The file has the old ones: a reload for another reason must not go back to them.
     let reply = world.reload(reload(keys(&[OLD]), Some("/k")));
@@ -180,6 +186,49 @@ fn keys_that_could_not_be_written_hold_are_told_of_loudly_and_are_tried_again() 
     // What a person wrote there is newer.
     world.reload(reload(keys(&[NEW]), Some("/k")));
     assert_eq!(*world.agent.membership.keys(), keys(&[NEW]));
+    assert_eq!(world.status().problems, [""; 0]);
+}
+
+/// Goal: what is told as stored is what was written, not what holds by then.
+#[test]
+fn stored_is_what_was_written() {
+    let mut world = encrypted(Some("/k"));
+    world.query(&keys(&[OLD]), 1, "_serf_install-key", &NEW);
+    let Some(Action::WriteKeys { id, keys: first, known, .. }) =
+        world.done.iter().find(|action| matches!(action, Action::WriteKeys { .. })).cloned()
+    else {
+        panic!("{:?}", world.done);
+    };
+    assert_eq!(known, keys(&[OLD]));
+    world.query(&keys(&[OLD]), 2, "_serf_use-key", &NEW);
+    let written = world.written();
+    world.agent.handle_keys_written(world.now, id, first, Ok(None));
+    world.drain();
+    assert_eq!(world.status().code, 1, "the second change is not stored yet");
+    let (id, _, second) = written.unwrap();
+    let doubt = Some("/k: Input/output error".into());
+    world.agent.handle_keys_written(world.now, id, second, Ok(doubt));
+    world.drain();
+    assert_eq!((world.logged("event=keys-stored"), world.logged("event=keys-not-stored")), (1, 0));
+    assert_eq!(world.status().code, 0);
+}
+
+#[test]
+fn the_key_file_is_another_one_only_together_with_its_keys() {
+    let mut world = encrypted(Some("/k"));
+    let reply = world.reload(reload(keys(&[OLD]), Some("/other")));
+    assert_eq!(reply, r#"{"ok":true,"changed":["keys_file"],"at_restart":[],"notes":[]}"#);
+    world.query(&keys(&[OLD]), 1, "_serf_install-key", &NEW);
+    let (id, path, ring) = world.written().unwrap();
+    assert_eq!(&*path, "/other");
+    world.agent.handle_keys_written(world.now, id, ring, Err("/other: no".into()));
+    // The keys of the third are as old as those of the second.
+    let reply = world.reload(reload(keys(&[OLD]), Some("/third")));
+    assert!(reply.contains(r#""changed":[]"#), "{reply}");
+    world.query(&keys(&[OLD]), 2, "_serf_install-key", &NEW);
+    assert_eq!(world.written().map(|(_, path, _)| path), Some("/other".into()));
+    let reply = world.reload(reload(keys(&[OLD, NEW]), Some("/third")));
+    assert!(reply.contains(r#""changed":["keys_file"]"#), "{reply}");
 }
 
 #[test]
@@ -191,4 +240,13 @@ fn keys_of_the_configuration_itself_are_not_written() {
     assert_eq!(*world.agent.membership.keys(), keys(&[OLD, NEW]));
     world.query(&keys(&[OLD]), 2, "_serf_remove-key", &OLD);
     assert_eq!(world.logged("event=keys-refused"), 1);
+    // It is told as long as it is so.
+    world.run_for(secs(3_600));
+    let told = |world: &mut World| {
+        let problems = world.status().problems;
+        problems.iter().any(|problem| problem.contains("into \"keys\" of the configuration"))
+    };
+    assert!(told(&mut world));
+    world.reload(reload(keys(&[OLD, NEW]), None));
+    assert!(!told(&mut world));
 }
