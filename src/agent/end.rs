@@ -8,7 +8,7 @@ use crate::time::Instant;
 
 /// For so long own apps are shown withdrawn before the goodbye: a few gossip rounds.
 const WITHDRAW_TIME: Duration = Duration::from_secs(2);
-/// A run that is under way is waited for with the goodbye, so that what it told is shown, for so long at most.
+/// A run that is under way and whose result others wait for is waited for with the goodbye, for so long at most.
 const RUN_TIME_MAX: Duration = Duration::from_secs(60);
 /// So long after the goodbye the process ends even if it did not get through.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -118,7 +118,7 @@ impl Agent {
     pub(super) fn go_on_ending(&mut self, now: Instant) {
         // Nobody hears the tags of a node that left: until its run is over they would wait for its result.
         if let Ending::Withdrawing { until, latest, .. } = &mut self.ending
-            && self.delivery.is_running()
+            && self.delivery.is_awaited()
         {
             *until = (*until).max(now + WITHDRAW_TIME).min(*latest);
         }

@@ -239,6 +239,19 @@ fn leave_says_goodbye_after_the_run_that_is_under_way_or_after_a_minute() {
 }
 
 #[test]
+fn leave_does_not_wait_for_a_serf_handler_before_the_goodbye() {
+    let mut world = World::new(vec![delivery::Config { timeout: secs(300), ..script() }]);
+    world.runs_hang = true;
+    world.run_for(secs(30));
+    assert!(world.agent.delivery.is_running());
+    world.ask(r#"{"cmd":"leave"}"#);
+    world.run_for(secs(1));
+    assert!(matches!(world.agent.ending, Ending::Withdrawing { .. }), "own apps are withdrawn first");
+    world.run_for(secs(2));
+    assert!(matches!(world.agent.ending, Ending::Leaving { .. }), "nobody else waits for its result");
+}
+
+#[test]
 fn followers_are_told_and_those_gone_are_not() {
     let mut world = World::new(Vec::new());
     let lines = world.ask(r#"{"cmd":"events","n":1,"follow":true}"#);

@@ -305,6 +305,11 @@ impl Handler {
         self.running.as_ref().is_some_and(|running| running.stage != Stage::Stuck)
     }
 
+    /// Whether it tells other nodes what its runs came to.
+    pub fn tells_results(&self) -> bool {
+        !matches!(self.work, Work::Calls(_))
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
         self.wake
     }

@@ -369,6 +369,10 @@ impl Delivery {
     pub fn is_running(&self) -> bool {
         self.handlers.iter().any(Handler::is_running)
     }
+    /// Of these, whether there is one whose result the other nodes wait for; not for that of a `serf` handler.
+    pub fn is_awaited(&self) -> bool {
+        self.handlers.iter().any(|handler| handler.tells_results() && handler.is_running())
+    }
     /// While leaving: whether something is still to be told.
     pub fn is_waiting(&self) -> bool {
         let is_open = self.members.as_ref().is_some_and(|members| members.deadline().is_some());
