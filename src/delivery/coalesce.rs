@@ -8,6 +8,8 @@
 //! - A join and an update in one window are a join, with the new tags. Serf tells the update alone; a script that does
 //!   something for every joined member would never hear of this one, and picored's own tags change just after a start.
 //! - An update is told once. Serf repeats it with every later window until something else happens to the member.
+//! - The goodbye of a memberlist program without Serf's intents is `member-leave`, for that is what it is. Serf calls
+//!   each end without an intent `member-failed`.
 //! - Calls, and members within a call, are in the order of what happened. In Serf the order is by chance.
 
 use core::time::Duration;
@@ -34,7 +36,7 @@ pub struct Call {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     pub node: Rc<str>,
-    pub text: Rc<str>,
+    pub text: Rc<[u8]>,
 }
 
 /// What a window amounts to.
@@ -58,7 +60,7 @@ pub struct Coalescer {
 
 struct Known {
     /// As it is now; of one that is forgotten, as it was.
-    text: Rc<str>,
+    text: Rc<[u8]>,
     /// What was told of it last.
     told: Option<MemberEvent>,
     /// Its last change in this window, and that one's number.
@@ -67,7 +69,7 @@ struct Known {
 
 impl Coalescer {
     /// Something happened to `node`, whose line now is `text`; `None`: it is no longer a member, and its last line counts.
-    pub fn push(&mut self, now: Instant, event: MemberEvent, node: &str, text: Option<Rc<str>>) {
+    pub fn push(&mut self, now: Instant, event: MemberEvent, node: &str, text: Option<Rc<[u8]>>) {
         let number = self.next;
         if let Some(known) = self.known.get_mut(node) {
             known.text = text.unwrap_or_else(|| known.text.clone());

@@ -162,19 +162,31 @@ impl Calls {
 }
 
 /// The line of a member on stdin: name, address without the port, the tag `role`, all tags (Serf's
-/// `memberEventStdin`). Serf's tags are in an order by chance, these are sorted by name.
-pub fn line(member: &Member) -> Rc<str> {
-    let tags: BTreeMap<&str, &str> = serf::tags(&member.meta).collect();
-    let pairs: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let role = tags.get("role").copied().unwrap_or_default();
-    let addr = member.addr.ip().to_canonical();
-    let (name, role, tags) = (escaped(&member.name), escaped(role), escaped(&pairs.join(",")));
-    format!("{name}\t{addr}\t{role}\t{tags}\n").into()
+/// `memberEventStdin`). Tags are passed on byte for byte, be they text or not. Serf's are in an order by chance, these
+/// are sorted by name.
+pub fn line(member: &Member) -> Rc<[u8]> {
+    let tags: BTreeMap<&[u8], &[u8]> = serf::raw_tags(&member.meta).collect();
+    let pairs: Vec<Vec<u8>> = tags.iter().map(|(name, value)| [*name, b"=", value].concat()).collect();
+    let role = tags.get(&b"role"[..]).copied().unwrap_or_default();
+    let addr = member.addr.ip().to_canonical().to_string();
+    let fields =
+        [&escaped(member.name.as_bytes()), addr.as_bytes(), &escaped(role), &escaped(&pairs.join(&b','))];
+    let mut line = fields.join(&b'\t');
+    line.push(b'\n');
+    line.into()
 }
 
 /// Serf's `eventClean`: nothing else is escaped, not even a backslash.
-fn escaped(text: &str) -> String {
-    text.replace('\t', "\\t").replace('\n', "\\n")
+fn escaped(text: &[u8]) -> Vec<u8> {
+    let mut escaped = Vec::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b'\t' => escaped.extend(b"\\t"),
+            b'\n' => escaped.extend(b"\\n"),
+            _ => escaped.push(*byte),
+        }
+    }
+    escaped
 }
 
 fn run(config: &Config, world: &World<'_>, call: &Call, generation: u32) -> Run {
@@ -186,7 +198,7 @@ fn run(config: &Config, world: &World<'_>, call: &Call, generation: u32) -> Run 
         handler: config.name.clone(),
         argv: config.run.clone(),
         env,
-        stdin: call.members.iter().flat_map(|line| line.text.bytes()).collect(),
+        stdin: call.members.iter().flat_map(|line| line.text.iter().copied()).collect(),
         user: config.user.clone(),
     }
 }

@@ -202,7 +202,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn raw(&mut self) -> Result<&'a [u8], Error> {
+    /// A text as Go takes it, any bytes; see [`Reader::str`].
+    pub fn raw(&mut self) -> Result<&'a [u8], Error> {
         let len = match self.marker()? {
             Marker::Null => 0,
             Marker::FixStr(n) => u64::from(n),

@@ -152,24 +152,31 @@ fn bounded(count: u32) -> Result<u32, Error> {
     if count as usize <= STREAM_NODES_MAX { Ok(count) } else { Err(Error::TooLong) }
 }
 
-/// The tags in a member's metadata, in the order they stand there; broken ones end the walk.
-/// Metadata without the leading 0xFF is the value of the single tag `role`.
+/// The tags in a member's metadata, in the order they stand there; those that are no text (UTF-8) are passed over.
+/// See [`raw_tags`].
 pub fn tags(meta: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let text = |bytes| core::str::from_utf8(bytes).ok();
+    raw_tags(meta).filter_map(move |(name, value)| Some((text(name)?, text(value)?)))
+}
+
+/// The tags in a member's metadata as Serf takes them, any bytes, in the order they stand there; broken ones end the
+/// walk. Metadata without the leading 0xFF is the value of the single tag `role`.
+pub fn raw_tags(meta: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (role, mut reader, mut left) = match meta.split_first() {
         Some((&TAGS, map)) => {
             let mut reader = Reader::new(map);
             let left = reader.map().unwrap_or(0);
             (None, reader, left)
         }
-        _ => (core::str::from_utf8(meta).ok(), Reader::new(&[]), 0),
+        _ => (Some(meta), Reader::new(&[]), 0),
     };
     let map = core::iter::from_fn(move || {
         left = left.checked_sub(1)?;
-        let tag = reader.str().and_then(|key| Ok((key, reader.str()?)));
+        let tag = reader.raw().and_then(|key| Ok((key, reader.raw()?)));
         // After a broken one the rest would be read out of step.
         tag.inspect_err(|_| left = 0).ok()
     });
-    role.map(|role| ("role", role)).into_iter().chain(map)
+    role.map(|role| (&b"role"[..], role)).into_iter().chain(map)
 }
 
 /// The value of one tag; of several with that name the last, as in Go's map.
@@ -200,6 +207,15 @@ mod tests {
             }
         }
         assert_eq!(tags(b"\xFF\x82\xA1a\x05\xA1b\xA1c").count(), 0);
+    }
+
+    #[test]
+    fn a_tag_that_is_no_text_hides_none_of_the_others() {
+        let meta = b"\xFF\x83\xA1a\xA1\xFE\xA1\xFD\xA11\xA1c\xA13";
+        assert_eq!(tags(meta).collect::<Vec<_>>(), [("c", "3")]);
+        let raw: [(&[u8], &[u8]); 3] = [(b"a", b"\xFE"), (b"\xFD", b"1"), (b"c", b"3")];
+        assert_eq!(raw_tags(meta).collect::<Vec<_>>(), raw);
+        assert_eq!((tags(b"\xFE").count(), raw_tags(b"\xFE").count()), (0, 1));
     }
 
     #[test]

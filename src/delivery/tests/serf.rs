@@ -164,7 +164,7 @@ fn lines_are_serf_s() {
     let line = |tags: &[(&str, &str)], addr: &str| {
         let mut member = member("web-1");
         (member.meta, member.addr) = (encoded(tags), addr.parse().expect("an address"));
-        super::super::serf::line(&member).to_string()
+        String::from_utf8(super::super::serf::line(&member).to_vec()).expect("text")
     };
     let v4 = "192.0.2.7:7946";
     assert_eq!(line(&[], v4), "web-1\t192.0.2.7\t\t\n");
@@ -177,7 +177,12 @@ fn lines_are_serf_s() {
     // Metadata of old: all of it is the role.
     let mut old = member("old");
     old.meta = (*b"db").into();
-    assert_eq!(&*super::super::serf::line(&old), "old\t192.0.2.1\tdb\trole=db\n");
+    assert_eq!(&*super::super::serf::line(&old), b"old\t192.0.2.1\tdb\trole=db\n");
+    // Any bytes: Go's texts need not be UTF-8.
+    old.meta = (*b"\xFE\tb").into();
+    assert_eq!(&*super::super::serf::line(&old), b"old\t192.0.2.1\t\xFE\\tb\trole=\xFE\\tb\n");
+    old.meta = (*b"\xFF\x83\xA4role\xA1\xFE\xA1k\xA11\xA1\xFD\xA0").into();
+    assert_eq!(&*super::super::serf::line(&old), b"old\t192.0.2.1\t\xFE\tk=1,role=\xFE,\xFD=\n");
 }
 
 #[test]
