@@ -7,6 +7,7 @@
 #[path = "e2e/daemon.rs"]
 mod daemon;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::{fs, time::Duration};
@@ -47,13 +48,29 @@ impl Capture {
         format!("/bin/sh {} {}", file("capture"), file("out"))
     }
 
-    /// All that was told of `node`.
-    fn of(&self, node: &str) -> Vec<Told> {
+    /// All that was told, call by call.
+    fn calls(&self) -> Vec<Vec<Told>> {
         let text = self.folder.read("out");
         // What follows the last mark is still being written.
         let complete = text.rfind("==\n").map_or("", |end| &text[..end]);
         let calls = complete.split("==\n").filter_map(|call| call.split_once("--\n"));
-        let mut told: Vec<Told> = calls.flat_map(|(env, stdin)| self.lines(env, stdin)).collect();
+        calls.map(|(env, stdin)| self.lines(env, stdin)).collect()
+    }
+
+    /// The calls that told of one of `nodes`: what, and of whom.
+    fn groups(&self, nodes: &[&str]) -> Vec<(String, BTreeSet<String>)> {
+        let group = |call: Vec<Told>| {
+            let name = |told: &Told| told.line.split('\t').next().unwrap_or_default().to_owned();
+            let names: BTreeSet<String> = call.iter().map(name).collect();
+            let event = call.first().map(|told| told.event.clone()).unwrap_or_default();
+            nodes.iter().any(|node| names.contains(*node)).then_some((event, names))
+        };
+        self.calls().into_iter().filter_map(group).collect()
+    }
+
+    /// All that was told of `node`.
+    fn of(&self, node: &str) -> Vec<Told> {
+        let mut told: Vec<Told> = self.calls().into_iter().flatten().collect();
         told.retain(|told| told.line.split('\t').next() == Some(node));
         told.dedup_by(|a, b| self.repeats && a == b && a.event == "member-update");
         told
@@ -122,6 +139,12 @@ impl Agent {
         output.expect("serf starts").status.success()
     }
 
+    /// How many members it knows alive.
+    fn members(&self) -> usize {
+        let output = Command::new("serf").args(["members", "-rpc-addr", &self.rpc, "-status=alive"]).output();
+        String::from_utf8_lossy(&output.expect("serf starts").stdout).lines().count()
+    }
+
     fn kill(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -181,6 +204,22 @@ fn a_script_for_serf_s_event_handler_gets_the_same_from_picored() {
     };
     told("SELF", &["member-join"]);
     assert_eq!(by_name(by_picored.of("SELF")), by_name(by_serf.of("SELF")));
+
+    // Two that come with one exchange of states, which each watcher has with them: one call tells of both.
+    let pair = ["pair1", "pair2"].map(|name| Agent::start(name, &free_addr().to_string(), &[]));
+    assert!(pair[0].ask(&["join", &pair[1].addr]));
+    wait_for("the two to know each other", SOON, || pair.iter().all(|agent| agent.members() == 2));
+    assert!(pair[0].ask(&["join", &watch1.addr, &watch2.addr.to_string()]));
+    told("pair1", &["member-join"]);
+    told("pair2", &["member-join"]);
+    let both = BTreeSet::from(["pair1".to_owned(), "pair2".to_owned()]);
+    let together = [("member-join".to_owned(), both)];
+    assert_eq!(by_serf.groups(&["pair1", "pair2"]), together, "in Serf's words");
+    assert_eq!(by_picored.groups(&["pair1", "pair2"]), together, "in picored's words");
+    for agent in &pair {
+        assert!(agent.ask(&["leave"]));
+    }
+    drop(pair);
 
     // A Serf agent, with one tag at a time, so that nothing is by chance.
     let join = ["-join", watch1.addr.as_str()];
