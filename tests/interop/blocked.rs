@@ -5,15 +5,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell;
-use crate::cell::{EVENTUALLY, Setting};
+use crate::cell::{Cluster, EVENTUALLY, Setting, seconds};
+use crate::daemon::wait_for;
 use crate::net::Net;
 use crate::peer::Kind::{self, Memberlist, Picored, Serf};
+use crate::picored::Picored as Program;
 use crate::watch::{Watch, cluster_from, nobody_fails, range};
 
 /// It takes several probes, in seconds.
 const SOON: Duration = Duration::from_secs(20);
 /// Three times the longest suspicion among six (24 s), which is six times the one between two.
 const LONG: Duration = Duration::from_secs(75);
+
+/// Four probes that get through; each of five others is probed within ten probes, which are a second apart, or two.
+const RESTORED: Duration = Duration::from_secs(80);
 
 cell!(serf, "UDP blocked between picored and Serf: none fail", super::serf_);
 fn serf_(setting: &Setting) -> String {
@@ -71,14 +76,43 @@ fn blocked(kind: Kind, setting: &Setting) -> String {
         assert_eq!(told(watch, of), 1, "picored's lines about {of}");
         assert!(!watch.log(0).contains("last line repeated"), "{}", watch.log(0));
     }
+    // Relays answer for them, and it is named all the same: a ping of each got lost, or its answer.
     for of in ["n2", "n3", "n4"] {
-        assert_eq!(told(&watched, of), 1, "picored's lines about {of}");
+        assert_eq!(told(&watched, of), 1, "picored's lines about {of}:\n{}", watched.log(0));
+    }
+    assert_eq!(shown(&relayed), ["n2", "n3", "n4"]);
+    for (pair, (of, _)) in pairs.iter().zip(named) {
+        assert_eq!(shown(pair), [of]);
     }
     assert!(relayed.agrees() && pairs.iter().all(|pair| pair.agrees()), "still all of them alive");
     let suspicions: usize = [&watched, a, b, c].iter().map(|watch| watch.suspicions().len()).sum();
+    net.heal();
+    let healed = Instant::now();
+    wait_for("all to answer by UDP again", RESTORED, || {
+        shown(&relayed).is_empty() && pairs.iter().all(|pair| shown(pair).is_empty())
+    });
+    let restored = healed.elapsed();
+    for (watch, of) in
+        [(&watched, "n2"), (&watched, "n3"), (&watched, "n4"), (a, "n8"), (b, "n10"), (c, "n12")]
+    {
+        let lines = watch.log(0).matches(&format!("event=udp-restored node={of}:")).count();
+        assert_eq!(lines, 1, "picored's lines about {of} after healing");
+    }
     format!(
-        "none in {} s ({suspicions} suspicions); named after {}",
+        "none in {} s ({suspicions} suspicions); named after {}, restored after {}",
         LONG.as_secs(),
-        range(named.iter().filter_map(|(_, when)| *when))
+        range(named.iter().filter_map(|(_, when)| *when)),
+        seconds(restored)
     )
+}
+
+/// Whom the first one, a picored, shows as blocked.
+fn shown(cluster: &Cluster) -> Vec<String> {
+    let answer = Program::ask(cluster.peers[0].process(), &["members"]);
+    let all = answer["members"].as_array().into_iter().flatten();
+    let blocked = all.filter(|member| member["udp_blocked"] == true);
+    let mut names: Vec<_> =
+        blocked.map(|member| member["name"].as_str().unwrap_or_default().to_owned()).collect();
+    names.sort_unstable();
+    names
 }
