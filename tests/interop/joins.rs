@@ -4,15 +4,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::cell;
-use crate::cell::{Cluster, EVENTUALLY, Setting, seconds};
+use crate::cell::{Cluster, EVENTUALLY, SOON, Setting, TRIES, seconds};
 use crate::daemon::wait_for;
 use crate::messages::nothing_is_bad;
 use crate::net::Net;
 use crate::peer::Kind::{self, Memberlist, Picored, Serf};
-use crate::peer::Options;
+use crate::peer::{self, Options, Peer};
 use crate::{picored, serf};
 
-const SOON: Duration = Duration::from_secs(10);
+/// A second key for tests only.
+const OTHER_KEY: &str = "YW5vdGhlciBvbmUsIGZvciB0ZXN0cyBhcyB3ZWxsLi4=";
+/// A push/pull of profile local comes every 15 s, the first after 15 to 30 s, to one of two others: two agents have
+/// begun 18 of them by then, and it happens once in 260 000 times that none of those was with picored.
+const SEVERAL_SYNCS: Duration = Duration::from_secs(150);
 
 cell!(picored_joins_serf, "picored joins Serf", super::serf_and_picored);
 fn serf_and_picored(setting: &Setting) -> String {
@@ -61,6 +65,7 @@ fn one_joins_the_other(kinds: [Kind; 2], options: &Options) -> String {
     cluster.net.add_node();
     let began = Instant::now();
     cluster.add(kinds[1], &options);
+    // By the join's exchange of states, and not by chance.
     cluster.wait_for_agreement(SOON);
     let took = began.elapsed();
     for (peer, other) in [(0, 1), (1, 0)] {
@@ -87,34 +92,64 @@ fn five_bare(setting: &Setting) -> String {
     five_agree([Memberlist, Picored, Memberlist, Picored, Memberlist], &options)
 }
 
-/// From the start of the first one on. Of three tries the middle one counts, for gossip may miss somebody.
+/// From the start of the first one on, and beside it the same with real peers alone. Most tries must be soon enough;
+/// not all, for among five gossip misses somebody in about one start of a hundred, whoever they are.
 fn five_agree(kinds: [Kind; 5], options: &Options) -> String {
-    let mut took = [(); 3].map(|()| {
-        let net = Rc::new(Net::new(5));
-        let mut cluster = Cluster { peers: Vec::new(), net };
-        let began = Instant::now();
-        kinds.iter().for_each(|&kind| cluster.add(kind, options));
-        cluster.wait_for_agreement(EVENTUALLY);
-        began.elapsed()
+    let real = kinds.map(|kind| match kind {
+        Picored if options.bare => Memberlist,
+        Picored => Serf,
+        kind => kind,
     });
-    took.sort_unstable();
-    assert!(took[1] <= SOON, "{took:?}");
-    took.map(seconds).join(", ")
+    let [ours, theirs] = [kinds, real].map(|kinds| {
+        [(); TRIES].map(|()| {
+            let net = Rc::new(Net::new(5));
+            let mut cluster = Cluster { peers: Vec::new(), net };
+            let began = Instant::now();
+            kinds.iter().for_each(|&kind| cluster.add(kind, options));
+            cluster.wait_for_agreement(EVENTUALLY);
+            began.elapsed()
+        })
+    });
+    let late = |took: [Duration; TRIES]| took.iter().filter(|took| **took > SOON).count();
+    let list = |took: [Duration; TRIES]| match late(took) {
+        0 => took.map(seconds).join(", "),
+        late => format!("{} ({late} of {TRIES} beyond {SOON:?})", took.map(seconds).join(", ")),
+    };
+    let figures = format!("{}; real peers alone {}", list(ours), list(theirs));
+    assert!(2 * late(ours) < TRIES, "{figures}");
+    figures
 }
 
-/// A cluster without the key is not joined, from either side: that it agrees elsewhere is no accident.
+/// Else that they agree elsewhere would show nothing.
 #[test]
 fn another_key_keeps_them_apart() {
-    if !cell::available() {
-        return;
-    }
-    let mut cluster = Cluster::start(&[Serf], &Setting::new(false).options());
-    cluster.add(Picored, &Setting::new(true).options());
-    let until = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < until {
-        assert!(!cluster.agrees());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    cell::run("another key keeps them apart, either way", true, apart);
+}
+
+fn apart(setting: &Setting) -> String {
+    let options = setting.options();
+    let other = Options { keys: vec![OTHER_KEY.into()], ..options.clone() };
+    let net = Rc::new(Net::new(2));
+    let agent = peer::start(Serf, &net, 1, "n1", options);
+    let ours = peer::start(Picored, &net, 2, "n2", other);
+    let says = |peer: &dyn Peer, mark: u64, words: &str| {
+        let said = || peer.process().log_from(mark).contains(words);
+        wait_for(&format!("{} to say {words:?}", peer.name()), SOON, said);
+    };
+    let marks = [&agent, &ours].map(|peer| peer.mark());
+    let output = serf::Serf::command(agent.process(), &["join", &ours.addr().to_string()]);
+    assert!(!output.status.success(), "{output:?}");
+    says(agent.as_ref(), marks[0], "Failed to join");
+    says(ours.as_ref(), marks[1], "kind=wrong-key");
+    let marks = [&agent, &ours].map(|peer| peer.mark());
+    let output = picored::Picored::command(ours.process(), &["join", &agent.addr().to_string()]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("another key"), "{output:?}");
+    says(ours.as_ref(), marks[1], "event=join-failed");
+    says(agent.as_ref(), marks[0], "No installed keys could decrypt the message");
+    assert_eq!(agent.members().keys().collect::<Vec<_>>(), ["n1"]);
+    assert_eq!(ours.members().keys().collect::<Vec<_>>(), ["n2"]);
+    "refused by both, and said why".into()
 }
 
 cell!(tags, "tags both ways; push/pulls without a complaint", super::tags_and_syncs);
@@ -124,7 +159,7 @@ fn tags_and_syncs(setting: &Setting) -> String {
     let mut cluster = Cluster::start(&[Serf], &options.clone().tag("role", "db"));
     cluster.add(Picored, &options.clone().tag("dc", "fra"));
     cluster.add(Serf, &options.clone().tag("role", "web"));
-    cluster.wait_for_agreement(SOON);
+    cluster.wait_for_agreement(EVENTUALLY);
 
     let answer = serf::Serf::ask(cluster.peers[2].process());
     let found = answer["members"].as_array().into_iter().flatten().find(|member| member["name"] == "n2");
@@ -137,18 +172,19 @@ fn tags_and_syncs(setting: &Setting) -> String {
 
     let output = serf::Serf::command(cluster.peers[0].process(), &["tags", "-set", "role=cache"]);
     assert!(output.status.success(), "{output:?}");
-    let changed = cluster.wait_for_all("n1's tag is changed", SOON, |peer| {
+    let changed = cluster.wait_for_all("n1's tag is changed", EVENTUALLY, |peer| {
         peer.members().remove("n1").is_some_and(|member| member.tags["role"] == "cache")
     });
-    // Begun by either side; a stream comes from its opener's own address here. One of each is the join's.
+    // Begun by either side; a stream comes from its opener's own address here. The first of picored's is its join; no
+    // agent joined it.
     let addr = cluster.peers[1].addr();
     let (by_serf, by_picored) = (format!("push/pull sync with: n2 {addr}"), format!("from={}:", addr.ip()));
-    wait_for("several push/pulls", Duration::from_secs(100), || {
+    wait_for("push/pulls either way", SEVERAL_SYNCS, || {
         let count = |what: &str| -> usize {
             let serfs = cluster.peers.iter().filter(|peer| peer.kind() == Serf);
             serfs.map(|peer| peer.log().lines().filter(|line| line.contains(what)).count()).sum()
         };
-        count(&by_serf) >= 3 && count(&by_picored) >= 3
+        count(&by_serf) >= 1 && count(&by_picored) >= 2
     });
     assert_quiet(&cluster);
     format!("changed tag {}", seconds(changed))

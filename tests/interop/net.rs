@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::cell::Setting;
 use crate::daemon::wait_for;
+
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The router's address on every link.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
@@ -35,8 +38,8 @@ impl Net {
         let holder = Holder::new();
         let net = Self { home, router: holder.namespace(), nodes: RefCell::default() };
         enter(&net.router);
-        // IPv6 may be missing; the cells that want it find out.
-        fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("namespaces have settings of their own");
+        fs::write(FORWARDING, "1").expect("namespaces have settings of their own");
+        // IPv6 may be missing.
         drop(fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1"));
         pipe("nft", &["-f", "-"], RULES);
         pipe("ip", &["-batch", "-"], "link set lo up\n");
@@ -59,18 +62,30 @@ impl Net {
         let router6 = addr6(u8::MAX);
         let outer = format!(
             "link add n{n} type veth peer name eth0 netns {}\nlink set n{n} up\n\
-             addr add {ROUTER} peer {v4} dev n{n}\naddr add {router6} peer {v6} dev n{n} nodad\n",
+             addr add {ROUTER} peer {v4} dev n{n}\n",
             holder.child.id(),
         );
         pipe("ip", &["-batch", "-"], &outer);
+        // Where IPv6 is switched off this fails; see `has_v6`.
+        drop(try_pipe("ip", &["-batch", "-"], &format!("addr add {router6} peer {v6} dev n{n} nodad\n")));
         self.nodes.borrow_mut().push(holder.namespace());
         let inner = format!(
             "link set lo up\nlink set eth0 up\n\
-             addr add {v4} peer {ROUTER} dev eth0\nroute add default via {ROUTER}\n\
-             addr add {v6} peer {router6} dev eth0 nodad\nroute add ::/0 via {router6} dev eth0 onlink\n"
+             addr add {v4} peer {ROUTER} dev eth0\nroute add default via {ROUTER}\n"
         );
-        self.within(n, || pipe("ip", &["-batch", "-"], &inner));
+        let inner6 = format!(
+            "addr add {v6} peer {router6} dev eth0 nodad\nroute add ::/0 via {router6} dev eth0 onlink\n"
+        );
+        self.within(n, || {
+            pipe("ip", &["-batch", "-"], &inner);
+            drop(try_pipe("ip", &["-batch", "-"], &inner6));
+        });
         n
+    }
+
+    /// Whether the nodes have their IPv6 addresses.
+    pub fn has_v6(&self) -> bool {
+        self.within(1, || UdpSocket::bind((addr6(1), 0)).is_ok())
     }
 
     /// A link that has just been set up drops what is sent for up to a second. Once a refusal comes back, it works both
@@ -163,14 +178,28 @@ fn rule(text: &str) {
     pipe("nft", &["-f", "-"], &format!("add rule inet interop {text}\n"));
 }
 
+/// Whether all that the cells need can be had in a namespace of its own: links, forwarding, rules that drop by chance.
+/// An error says what cannot.
+pub fn works() -> Result<(), String> {
+    let script =
+        format!("set -e; ip link add n1 type veth peer name eth0; echo 1 >{FORWARDING}; exec nft -f -");
+    let rules = format!("{RULES}add rule inet interop loss iifname n1 numgen random mod 100 < 5 drop\n");
+    try_pipe("unshare", &["--net", "sh", "-c", &script], &rules)
+}
+
 /// Runs a program on a text; it must succeed.
 fn pipe(program: &str, args: &[&str], input: &str) {
+    try_pipe(program, args, input).unwrap_or_else(|why| panic!("{why}; told:\n{input}"));
+}
+
+fn try_pipe(program: &str, args: &[&str], input: &str) -> Result<(), String> {
     let started = Command::new(program).args(args).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = started.unwrap_or_else(|e| panic!("{program}: {e}"));
-    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    let mut child = started.map_err(|e| format!("{program}: {e}"))?;
+    // Who does not read it says why.
+    drop(child.stdin.take().expect("a pipe").write_all(input.as_bytes()));
     let output = child.wait_with_output().expect("our child");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {said}; told:\n{input}");
+    if output.status.success() { Ok(()) } else { Err(format!("{program} {args:?}: {}", said.trim())) }
 }
 
 /// Moves this thread, and only this one.
@@ -213,9 +242,10 @@ impl Drop for Holder {
 /// The disturbances disturb, and healing heals: else many a cell would show nothing.
 #[test]
 fn what_is_cut_or_lost_does_not_arrive() {
-    if !crate::cell::available() {
-        return;
-    }
+    crate::cell::run("the network drops what it is told to", false, cut_or_lost);
+}
+
+fn cut_or_lost(_: &Setting) -> String {
     let net = Net::new(2);
     let socket = |n: u8| net.within(n, || UdpSocket::bind((addr(n), 7946)).expect("its address"));
     let (one, two) = (socket(1), socket(2));
@@ -243,4 +273,5 @@ fn what_is_cut_or_lost_does_not_arrive() {
     net.lose(30);
     let came = arrived(&one, &two, 200);
     assert!((90..190).contains(&came), "{came} of 200 packets under 30 % loss");
+    format!("{came} of 200 arrive under 30 % loss")
 }

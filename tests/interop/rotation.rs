@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cell::{self, Cluster, KEY, Setting, seconds};
+use crate::cell::{self, Cluster, EVENTUALLY, KEY, SOON, Setting, seconds};
 use crate::daemon::wait_for;
 use crate::peer::Kind::{Memberlist, Picored, Serf};
 use crate::peer::Peer;
@@ -17,7 +17,8 @@ const NEW: &str = "YW5vdGhlciBvbmUsIGZvciB0ZXN0cyBhcyB3ZWxsLi4=";
 /// The steps, as Serf names them, and what a file holds after each.
 const STEPS: [(&str, &str, &[&str]); 3] =
     [("install", NEW, &[KEY, NEW]), ("use", NEW, &[NEW, KEY]), ("remove", KEY, &[NEW])];
-const SOON: Duration = Duration::from_secs(10);
+/// The longest suspicion among four (24 s), after two rounds of probes.
+const FAILED: Duration = Duration::from_secs(40);
 /// Each is probed by somebody in this time (a probe a second by each), and who cannot be read is suspected.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -28,7 +29,7 @@ fn by_reload() {
 
 fn node_after_node(setting: &Setting) -> String {
     let cluster = Cluster::start(&[Memberlist, Picored, Memberlist, Picored], &setting.options());
-    cluster.wait_for_agreement(SOON);
+    cluster.wait_for_agreement(EVENTUALLY);
     let (watch, began) = (Watch::new(&cluster), Instant::now());
     for (step, key, file) in STEPS {
         for peer in &cluster.peers {
@@ -53,7 +54,7 @@ fn by_serf_keys() {
 
 fn everywhere_at_once(setting: &Setting) -> String {
     let cluster = Cluster::start(&[Serf, Picored, Serf, Picored], &setting.options());
-    cluster.wait_for_agreement(SOON);
+    cluster.wait_for_agreement(EVENTUALLY);
     let (watch, began) = (Watch::new(&cluster), Instant::now());
     for (step, key, file) in STEPS {
         let output = serf::Serf::command(cluster.peers[0].process(), &["keys", &format!("-{step}={key}")]);
@@ -92,7 +93,7 @@ fn heeds_only_the_new_key(mut cluster: Cluster) {
     let last = cluster.peers.len() - 1;
     let name = cluster.peers[last].name().to_owned();
     cluster.peers[last].kill();
-    cluster.wait_for_all("it failed", Duration::from_secs(30), |peer| peer.is_failed(&name));
+    cluster.wait_for_all("it failed", FAILED, |peer| peer.is_failed(&name));
     let mark = cluster.peers[last].mark();
     cluster.peers[last].start();
     let refused = || cluster.peers[last].process().log_from(mark).contains("another key");

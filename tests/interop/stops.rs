@@ -5,14 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell;
-use crate::cell::{Cluster, EVENTUALLY, Setting, seconds};
+use crate::cell::{Cluster, EVENTUALLY, SOON, Setting, seconds};
 use crate::daemon::wait_for;
 use crate::peer::Kind::{self, Memberlist, Picored, Serf};
 
-const SOON: Duration = Duration::from_secs(10);
 /// Suspicion in memberlist's profile lan is 4 s among five at the least, 24 s at the most.
 const SUSPICION_MIN: Duration = Duration::from_secs(4);
 const SUSPICION_MAX: Duration = Duration::from_secs(24);
+/// The longest suspicion, after two rounds of probes: who missed that it is suspected finds out by itself.
+const FAILED: Duration = Duration::from_secs(40);
 
 const MIXED: [Kind; 5] = [Picored, Serf, Memberlist, Serf, Picored];
 /// The last one of each kind.
@@ -34,7 +35,8 @@ fn shortly(setting: &Setting) -> String {
         // Whoever was first, its shortest time is not over yet.
         thread::sleep(SUSPICION_MIN / 4);
         cluster.peers[who].cont();
-        let refuted = cluster.wait_for_agreement(SOON);
+        // Whoever missed it tells of its suspicion again with its next probe.
+        let refuted = cluster.wait_for_agreement(SUSPICION_MAX);
         // A suspicion that somebody still has would end by now.
         let until = Instant::now() + SUSPICION_MIN + Duration::from_secs(2);
         while Instant::now() < until {
@@ -64,7 +66,7 @@ fn long_enough(setting: &Setting) -> String {
         cluster.wait_for_agreement(EVENTUALLY);
         let name = cluster.peers[who].name().to_owned();
         cluster.peers[who].stop();
-        let failed = cluster.wait_for_all("it failed", SUSPICION_MAX, |peer| peer.is_failed(&name));
+        let failed = cluster.wait_for_all("it failed", FAILED, |peer| peer.is_failed(&name));
         cluster.peers[who].cont();
         let back = cluster.wait_for_agreement(EVENTUALLY);
         figures.push(format!("{kind} {} and {}", seconds(failed), seconds(back)));

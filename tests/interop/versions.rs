@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cell;
-use crate::cell::{Cluster, EVENTUALLY, Setting};
+use crate::cell::{Cluster, EVENTUALLY, SOON, Setting};
 use crate::daemon::wait_for;
 use crate::net::Net;
 use crate::peer::Kind::{Memberlist, Picored, Serf};
@@ -12,7 +12,6 @@ use crate::peer::{self, Options, Peer};
 use crate::serf;
 use crate::watch::{Watch, nobody_fails};
 
-const SOON: Duration = Duration::from_secs(10);
 /// Several probes of everybody, and the suspicion of three (4 s).
 const A_WHILE: Duration = Duration::from_secs(20);
 
