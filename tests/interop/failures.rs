@@ -5,16 +5,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell;
-use crate::cell::{Cluster, EVENTUALLY, Setting, seconds};
+use crate::cell::{Cluster, EVENTUALLY, SOON, Setting, seconds};
 use crate::daemon::wait_for;
 use crate::peer::Kind::{self, Memberlist, Picored, Serf};
 use crate::peer::Options;
 
-const SOON: Duration = Duration::from_secs(10);
 /// The longest suspicion of memberlist's profile lan among five, and some rounds of probes.
 const LIMIT: Duration = Duration::from_secs(40);
-/// Times more than what the real peers need that are tolerated.
+/// Times more than what the real peers need that are tolerated, of the medians.
 const RATIO_MAX: f64 = 1.2;
+/// So many of each kind's 20 kills may take longer than [`TAIL_MAX`] times what nine in ten of the real peers' take, no
+/// more. Without picored about one in 500 does (each second, two of three of those who are still unnoticed are found),
+/// so three of 20 do once in 100 000 times; and where every third did, it would hardly ever be only two.
+const SLOW_MAX: usize = 2;
+const TAIL_MAX: f64 = 1.5;
 
 const MIXED: [Kind; 5] = [Picored, Serf, Memberlist, Serf, Picored];
 const REAL: [Kind; 5] = [Serf, Serf, Memberlist, Serf, Serf];
@@ -27,7 +31,7 @@ const ROUNDS: usize = 15;
 
 type Samples = Mutex<Vec<(Kind, f64)>>;
 
-cell!(kill, "killed: all say failed after (median, ratio)", super::killed);
+cell!(kill, "killed: all say failed after (median, ratio; slowest)", super::killed);
 fn killed(setting: &Setting) -> String {
     let (mixed, real) = (Samples::default(), Samples::default());
     thread::scope(|scope| {
@@ -40,19 +44,28 @@ fn killed(setting: &Setting) -> String {
     let real: Vec<f64> = real.lock().unwrap().iter().map(|sample| sample.1).collect();
     let mixed = mixed.lock().unwrap();
     let reference = median(real.clone());
-    let mut figures = vec![format!("real peers alone {reference:.1} s")];
-    let mut worst: f64 = 0.0;
+    let slow = longest_but(real.clone(), real.len() / 10);
+    let slowest = longest_but(real.clone(), 0);
+    let mut figures =
+        vec![format!("real peers alone {reference:.1} s (nine in ten {slow:.1}, slowest {slowest:.1})")];
+    let (mut worst, mut tail): (f64, f64) = (0.0, 0.0);
     for kind in [Picored, Serf, Memberlist] {
         let of_kind: Vec<f64> =
             mixed.iter().filter(|sample| sample.0 == kind).map(|sample| sample.1).collect();
         let middle = median(of_kind.clone());
+        let slowest = longest_but(of_kind.clone(), 0);
         worst = worst.max(middle / reference);
-        figures.push(format!("{kind} {middle:.1} s ({:.2})", middle / reference));
+        tail = tail.max(longest_but(of_kind, SLOW_MAX) / slow);
+        figures.push(format!("{kind} {middle:.1} s ({:.2}; {slowest:.1})", middle / reference));
     }
     let figures = figures.join(", ");
     setting.note(&figures);
     println!("{figures}\nreal {real:.1?}\nmixed {mixed:.1?}");
     assert!(worst <= RATIO_MAX, "{figures}");
+    assert!(
+        tail <= TAIL_MAX,
+        "more than {SLOW_MAX} of a kind took {tail:.2} times {slow:.1} s; {figures}; {mixed:?}"
+    );
     figures
 }
 
@@ -99,6 +112,12 @@ fn rounds(options: &Options, kinds: [Kind; 5], seed: u32, samples: &Samples) {
         cluster.peers[who].process_mut().options.join = vec![other];
         cluster.peers[who].start();
     }
+}
+
+/// The longest but so many.
+fn longest_but(mut values: Vec<f64>, but: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() - 1 - but]
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
