@@ -39,6 +39,8 @@
 //!   and a resumed machine declares its peers dead.
 //! - A member that only TCP or relays reach, four probes in a row, is named once in log and status; memberlist logs
 //!   each such probe that TCP saved, and none that relays did.
+//! - Indirect pings have another sequence number than the direct one (memberlist: the same), so that an answer tells
+//!   which way it came; a relay answers what it was asked (P 7.4).
 //! - Pings that a person asks for are none of the failure detector's business: each has its own number.
 //! - The own incarnation stops at 2^32 - 1 rather than starting anew at 0, which nobody would believe.
 //!

@@ -66,7 +66,8 @@ fn wait_until_read(daemon: &Daemon, sent: u64) {
         let before = daemon.status()["counters"]["packets_in"].as_u64().unwrap_or(0);
         std::thread::sleep(Duration::from_millis(200));
         let after = daemon.status()["counters"]["packets_in"].as_u64().unwrap_or(0);
-        after == before && after > sent / 2
+        // The two go on talking, about the members, too, that were invented for them.
+        after < before + 20 && after > sent / 2
     });
 }
 
