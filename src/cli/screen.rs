@@ -9,12 +9,15 @@ use crate::control::{App, Counters, EventLine, Handler, Joined, LastRun, Members
 
 /// The table of members; the one that answers has a star.
 pub fn members(members: &Members, colour: bool) -> String {
-    let mut table = Table::new(&["NAME", "ADDRESS", "STATE", "SINCE", "APPS", "VERSION"]);
+    let mut table = Table::new(&["NAME", "ADDRESS", "STATE", "SINCE", "APPS, TAGS", "VERSION"]);
     for member in &members.members {
         let apps = member
             .apps
             .iter()
             .map(|app| format!("{}={}{}", app.name, app.state, if app.forced { "!" } else { "" }));
+        // A Serf agent has tags instead.
+        let tags = member.tags.iter().filter(|_| member.version.is_none());
+        let apps = apps.chain(tags.map(|(name, value)| format!("{name}={value}")));
         let apps = apps.collect::<Vec<_>>().join(" ");
         table.row([
             cell(&format!("{}{}", member.name, if member.is_self { " *" } else { "" })),
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn members_show_what_they_run_and_serf_agents_a_dash() {
+    fn members_show_what_they_run_and_serf_agents_their_tags() {
         let app = MemberApp { name: "web".into(), state: "up".into(), forced: true };
         let own = Member {
             name: "fra1".into(),
@@ -350,13 +353,19 @@ mod tests {
             ..Member::default()
         };
         let serf = Member { name: "serf1".into(), state: "failed".into(), ..Member::default() };
-        let text = members(&Members { members: vec![own, serf] }, false);
+        let tags = [("dc", "fra"), ("role", "a\u{1b}[1m")].map(|(name, value)| (name.into(), value.into()));
+        let tagged =
+            Member { name: "serf2".into(), state: "alive".into(), tags: tags.into(), ..serf.clone() };
+        let text = members(&Members { members: vec![own.clone(), serf.clone(), tagged] }, false);
         assert_eq!(
             text,
-            "NAME    ADDRESS            STATE   SINCE  APPS     VERSION\n\
-             fra1 *  203.0.113.10:7946  alive   3m12s  web=up!  0.1.0\n\
-             serf1                      failed  0s     -        -\n"
+            "NAME    ADDRESS            STATE   SINCE  APPS, TAGS              VERSION\n\
+             fra1 *  203.0.113.10:7946  alive   3m12s  web=up!                 0.1.0\n\
+             serf1                      failed  0s     -                       -\n\
+             serf2                      alive   0s     dc=fra role=a\\u{1b}[1m  -\n"
         );
+        let long = Member { tags: [("x".into(), "y".repeat(500))].into(), ..serf };
+        fits(&members(&Members { members: vec![own, long] }, false));
     }
 
     #[test]
