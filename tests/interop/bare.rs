@@ -12,7 +12,7 @@ use std::time::Instant;
 use picored::wire::serf::{encode_tags, tags};
 use serde_json::Value;
 
-use crate::peer::{Kind, Member, PATIENCE, Peer, Process};
+use crate::peer::{Kind, Member, PATIENCE, Peer, Process, said_members};
 
 pub struct Bare {
     process: Process,
@@ -113,14 +113,10 @@ impl Peer for Bare {
         }
         let said = self.run("members");
         let answer = said.iter().find(|event| event["event"] == "members");
-        let all = answer.and_then(|event| event["members"].as_array()).into_iter().flatten();
-        all.map(|member| {
-            let text = |key: &str| member[key].as_str().unwrap_or_default().to_owned();
-            let meta = unhex(&text("meta"));
-            let tags = tags(&meta).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            (text("name"), Member { state: text("state"), addr: text("addr"), tags })
+        said_members(answer.unwrap_or(&Value::Null), "state", "addr", |member| {
+            let meta = unhex(member["meta"].as_str().unwrap_or_default());
+            tags(&meta).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
         })
-        .collect()
     }
 
     fn tell(&self, line: &str) -> Result<Vec<Value>, String> {

@@ -96,6 +96,26 @@ pub struct Member {
     pub tags: BTreeMap<String, String>,
 }
 
+/// What one says of all, out of its JSON: under which names it has state and address, and how to find the tags.
+pub fn said_members(
+    answer: &Value,
+    state: &str,
+    addr: &str,
+    tags: impl Fn(&Value) -> BTreeMap<String, String>,
+) -> BTreeMap<String, Member> {
+    let all = answer["members"].as_array().into_iter().flatten();
+    all.map(|member| {
+        let text = |key: &str| member[key].as_str().unwrap_or_default().to_owned();
+        (text("name"), Member { state: text(state), addr: text(addr), tags: tags(member) })
+    })
+    .collect()
+}
+
+/// The tags of a member where they are an object.
+pub fn json_tags(member: &Value) -> BTreeMap<String, String> {
+    serde_json::from_value(member["tags"].clone()).unwrap_or_default()
+}
+
 /// A member of the cluster, whatever it is. Asked and told from the router, killed when dropped.
 pub trait Peer {
     fn kind(&self) -> Kind;

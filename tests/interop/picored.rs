@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::daemon::picored;
-use crate::peer::{Kind, Member, Peer, Process};
+use crate::peer::{Kind, Member, Peer, Process, json_tags, said_members};
 
 pub struct Picored {
     process: Process,
@@ -106,14 +106,7 @@ impl Peer for Picored {
         if !self.process.answers() {
             return BTreeMap::new();
         }
-        let answer = Self::ask(&self.process, &["members"]);
-        let all = answer["members"].as_array().into_iter().flatten();
-        all.map(|member| {
-            let text = |key: &str| member[key].as_str().unwrap_or_default().to_owned();
-            let tags = serde_json::from_value(member["tags"].clone()).unwrap_or_default();
-            (text("name"), Member { state: text("state"), addr: text("address"), tags })
-        })
-        .collect()
+        said_members(&Self::ask(&self.process, &["members"]), "state", "address", json_tags)
     }
 
     fn said_failed(&self, name: &str, mark: u64) -> bool {

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::peer::{Kind, Member, Peer, Process};
+use crate::peer::{Kind, Member, Peer, Process, json_tags, said_members};
 
 const RPC_PORT: u16 = 7373;
 
@@ -90,14 +90,7 @@ impl Peer for Serf {
         if !self.process.answers() {
             return BTreeMap::new();
         }
-        let answer = Self::ask(&self.process);
-        let all = answer["members"].as_array().into_iter().flatten();
-        all.map(|member| {
-            let text = |key: &str| member[key].as_str().unwrap_or_default().to_owned();
-            let tags = serde_json::from_value(member["tags"].clone()).unwrap_or_default();
-            (text("name"), Member { state: text("status"), addr: text("addr"), tags })
-        })
-        .collect()
+        said_members(&Self::ask(&self.process), "status", "addr", json_tags)
     }
 
     fn said_failed(&self, name: &str, mark: u64) -> bool {
