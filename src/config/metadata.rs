@@ -2,14 +2,23 @@
 
 use core::net::IpAddr;
 
-use crate::agent::AppConfig;
+use crate::agent::{self, AppConfig};
+use crate::delivery::Delivery;
 use crate::limits::META_MAX;
 
 /// A tag's name and the longest value that it can have.
 pub type Tag = (String, String);
 
+/// Why what an agent of this configuration says in its longest states, with these tags of the operator, does not fit.
+pub fn problem(agent: &agent::Config, operators: &[(Box<str>, Box<str>)]) -> Option<String> {
+    let version = env!("CARGO_PKG_VERSION");
+    let handlers = Delivery::tags_max(&agent.handlers);
+    let cluster = &agent.membership.cluster;
+    too_long(&longest(cluster, version, &agent.apps, &agent.publish, handlers, operators))
+}
+
 /// The tags of a node in their longest states; `handlers` are what delivery says of its own.
-pub fn longest(
+fn longest(
     cluster: &str,
     version: &str,
     apps: &[AppConfig],
@@ -38,7 +47,7 @@ fn addresses(list: &[IpAddr]) -> String {
 }
 
 /// What is wrong, with the size of each part, if the tags do not fit.
-pub fn too_long(tags: &[Tag]) -> Option<String> {
+fn too_long(tags: &[Tag]) -> Option<String> {
     // 0xFF, then a map of raw strings (protocol page, 8.1 and 2.2).
     let head = if tags.len() < 16 { 2 } else { 4 };
     let total = head + tags.iter().map(size).sum::<usize>();

@@ -24,7 +24,6 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::agent;
-use crate::delivery::Delivery;
 use report::Report;
 use schema::{FILE, LOG};
 use section::{Section, Spot};
@@ -179,15 +178,7 @@ fn tags(report: &mut Report, root: &Section<'_>) -> Vec<(Box<str>, Box<str>)> {
 }
 
 fn check_metadata(report: &mut Report, root: &Section<'_>, agent: &agent::Config) {
-    let tags = metadata::longest(
-        &agent.membership.cluster,
-        env!("CARGO_PKG_VERSION"),
-        &agent.apps,
-        &agent.publish,
-        Delivery::tags_max(&agent.handlers),
-        &agent.tags,
-    );
-    if let Some(text) = metadata::too_long(&tags) {
+    if let Some(text) = metadata::problem(agent, &agent.tags) {
         let spot = ["apps", "handlers", "tags"].into_iter().find_map(|name| root.spot(name));
         report.problem(
             spot.as_ref().map_or(root.at, |spot| spot.value.at),

@@ -2,7 +2,6 @@
 
 use super::{Config, metadata};
 use crate::agent::reload::Reload;
-use crate::delivery::Delivery;
 use crate::membership::{Changeable, Timing};
 
 impl Config {
@@ -50,16 +49,7 @@ impl Config {
 
     /// Whether the new tags fit beside what the apps and handlers that run now say; beside the new ones they do.
     fn takes_tags(&self, new: &Self) -> bool {
-        let agent = &self.agent;
-        let tags = metadata::longest(
-            &agent.membership.cluster,
-            env!("CARGO_PKG_VERSION"),
-            &agent.apps,
-            &agent.publish,
-            Delivery::tags_max(&agent.handlers),
-            &new.agent.tags,
-        );
-        metadata::too_long(&tags).is_none()
+        metadata::problem(&self.agent, &new.agent.tags).is_none()
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "ports.rs"]
 mod ports;
+#[path = "skip.rs"]
+mod skip;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+pub use skip::skip;
 
 /// A folder that goes away with the test, unless the test fails.
 pub struct Folder {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use crate::bare;
+use crate::daemon::skip;
 use crate::net::{self, Net};
 use crate::peer::{self, Kind, Options, Peer};
 
@@ -97,13 +98,6 @@ pub fn available() -> bool {
     let Some(missing) = MISSING.get_or_init(missing) else { return true };
     skip(&format!("no real peers: {missing}; scripts/setup installs what is missing"));
     false
-}
-
-/// Says loudly what is not tested; in CI that is a failure.
-pub fn skip(why: &str) {
-    assert!(env::var_os("CI").is_none(), "{why}, and in CI nothing is skipped");
-    // Past the test harness, which would show this only if the test failed.
-    drop(std::io::stderr().write_all(format!("\n*** SKIPPED: {why} ***\n\n").as_bytes()));
 }
 
 fn missing() -> Option<String> {

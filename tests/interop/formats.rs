@@ -152,7 +152,7 @@ cell!(v6, "IPv6", super::v6_);
 fn v6_(setting: &Setting) -> String {
     let options = Options { v6: true, ..setting.options() };
     if !Net::new(1).has_v6() {
-        cell::skip("IPv6 is switched off here");
+        daemon::skip("IPv6 is switched off here");
         return "SKIPPED: IPv6 is switched off".into();
     }
     let (mut cluster, took) =
