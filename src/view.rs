@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use crate::check::AppState;
 use crate::limits::ADDRESSES_PER_INSTANCE_MAX;
 use crate::membership::{Member, State};
+use crate::time::Instant;
 use crate::wire::serf;
 
 /// An app on one node, as its tags and its member state show it.
@@ -15,6 +16,11 @@ pub struct Instance {
     /// What the node's last `a.APP` tag says.
     pub app: AppState,
     pub forced: bool,
+    /// Another node's `m.NODE` tag withdraws it: which node's. Counts while that one runs.
+    pub withdrawn_by: Option<Box<str>>,
+    /// Since when the member is in its state, and when it came back from failed.
+    pub since: Instant,
+    pub returned: Option<Instant>,
     /// What it publishes: `p.APP`, else `p`, else its gossip address. Sorted.
     pub addrs: Vec<IpAddr>,
 }
@@ -58,6 +64,9 @@ fn instance<'t>(
         member: member.state,
         app: app_state,
         forced,
+        withdrawn_by: None,
+        since: member.since,
+        returned: member.returned,
         addrs: addrs.unwrap_or_else(|| vec![member.addr.ip().to_canonical()]),
     })
 }
@@ -106,7 +115,6 @@ fn sorted(mut addrs: Vec<IpAddr>) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Instant;
 
     fn member() -> Member {
         Member::new("fra1", "[::ffff:192.0.2.1]:7946".parse().expect("an address"), Instant::ZERO)

@@ -6,8 +6,10 @@ pub mod events;
 mod lateness;
 mod news;
 mod noise;
+mod overrides;
 pub mod reload;
 mod requests;
+pub mod state;
 mod status;
 mod tags;
 #[cfg(test)]
@@ -116,6 +118,12 @@ pub enum Action {
     Reload {
         client: ClientId,
     },
+    /// Write the state file; answer with `handle_persisted`. Comes before a run that it must know of.
+    Persist {
+        text: String,
+    },
+    /// The process replaces itself by the program that is now on disk.
+    Restart,
     /// The process ends, with this exit code.
     Exit {
         code: u8,
@@ -185,7 +193,17 @@ impl Identity {
         apps: &'a [AppSituation],
         may_act: &Result<(), safety::Reason>,
     ) -> World<'a> {
-        World { node: &self.node, cluster: &self.cluster, unix_now, members, apps, may_act: may_act.clone() }
+        World {
+            node: &self.node,
+            cluster: &self.cluster,
+            unix_now,
+            members,
+            apps,
+            may_act: may_act.clone(),
+            may_withdraw: false,
+            seen_all: true,
+            witness: "",
+        }
     }
 }
 
@@ -218,6 +236,17 @@ struct Counted {
 
 impl Agent {
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
+        Self::with_state(config, seed, now, Duration::ZERO, None)
+    }
+
+    /// With what the state file holds. `unix`: since 1970, for what in it has an age.
+    pub fn with_state(
+        config: Config,
+        seed: Seed,
+        now: Instant,
+        _unix: Duration,
+        _saved: Option<state::Saved>,
+    ) -> Self {
         let mut rng = Rng::new(seed.rng);
         let apps: Vec<OwnApp> = config.apps.into_iter().map(|app| OwnApp::new(app, &mut rng, now)).collect();
         let identity = Identity {
@@ -270,6 +299,11 @@ impl Agent {
     }
 
     // What happened.
+    /// The state was written, or could not be (the reason is for people).
+    pub fn handle_persisted(&mut self, now: Instant, _result: Result<(), String>) {
+        self.begin(now);
+        self.finish(now);
+    }
     /// The date at `now`: since 1970. For people only; said at the start and now and then.
     pub fn handle_wall_clock(&mut self, now: Instant, unix: Duration) {
         self.wall.set(now, unix);

@@ -62,14 +62,19 @@ fn config(handlers: Vec<delivery::Config>) -> Config {
             grace: Duration::ZERO,
             hold_up: secs(15),
         },
-        policy: AppPolicy { min_up: MinUp::Count(1), all_down: AllDown::Keep },
+        policy: AppPolicy {
+            min_up: MinUp::Count(1),
+            all_down: AllDown::Keep,
+            verify: None,
+            hold_up: secs(15),
+        },
         publish: Vec::new(),
     };
     Config {
         membership: membership_config(),
         apps: vec![web],
         handlers,
-        safety: safety::Config { settle: secs(20) },
+        safety: safety::Config::default(),
         publish: Vec::new(),
         tags: vec![("dc".into(), "fra".into()), ("cluster".into(), "forged".into())],
         no_effect: Vec::new(),

@@ -271,7 +271,14 @@ impl Agent {
                 (handler.clone(), safety::decide(&instances, published.as_deref(), &own.policy))
             };
             let of_handlers = own.published_by.iter().map(decide).collect();
-            situations.push(AppSituation { name: name.clone(), instances, verdict, of_handlers, why });
+            situations.push(AppSituation {
+                name: name.clone(),
+                instances,
+                verdict,
+                of_handlers,
+                why,
+                verified: Vec::new(),
+            });
         }
         self.situations = situations;
         told.into_iter().for_each(|event| self.tell(event));
@@ -312,6 +319,7 @@ impl Agent {
         while let Some(action) = self.delivery.poll_action() {
             match action {
                 delivery::Action::Run { id, run } => self.actions.push_back(Action::Run { id, run }),
+                delivery::Action::Verify { .. } => {}
                 delivery::Action::Signal { id, signal } => {
                     self.actions.push_back(Action::Signal { id, signal });
                 }

@@ -57,7 +57,12 @@ fn app(report: &mut Report, name: &str, spot: &Spot<'_>, programs: &mut Programs
             grace: section.duration(report, "grace"),
             hold_up: section.duration(report, "hold_up"),
         },
-        policy: AppPolicy { min_up: min_up(report, &section), all_down: all_down(report, &section) },
+        policy: AppPolicy {
+            min_up: min_up(report, &section),
+            all_down: all_down(report, &section),
+            verify: None,
+            hold_up: section.duration(report, "hold_up"),
+        },
         publish: addresses(report, &section, "publish"),
     }
 }

@@ -29,7 +29,7 @@ pub fn read(report: &mut Report, file: &Section<'_>) -> Config {
     {
         report.wrong_type(&spot, "\"off\" or a share such as \"50%\"");
     }
-    Config { settle: section.duration(report, "settle") }
+    Config { settle: section.duration(report, "settle"), ..Config::default() }
 }
 
 fn says(spot: &Spot<'_>, word: &str) -> bool {

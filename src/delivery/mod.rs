@@ -7,6 +7,7 @@ mod job;
 pub mod record;
 mod retry;
 pub mod run;
+mod saved;
 mod serf;
 
 use core::net::IpAddr;
@@ -24,6 +25,7 @@ use coalesce::Coalescer;
 use handler::{Handler, Out, Turn};
 use record::{EventRecord, LC_MAX, Record, State, Told};
 pub use run::Run;
+pub use saved::Saved;
 
 /// One handler as the configuration gives it.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +180,18 @@ pub struct AppSituation {
     pub of_handlers: Vec<(Box<str>, Verdict)>,
     /// For people and stdin's `why`, where this node knows it (its own checks): (node, text).
     pub why: Vec<(Box<str>, String)>,
+    /// Gate 5: this node's tries of failed members' endpoints, of those whose addresses are in P or G.
+    pub verified: Vec<Verified>,
+}
+
+/// The last try of a failed member's public endpoint for one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub node: Box<str>,
+    /// When it began and ended; `None`: none has ended yet. Where there is nothing to try, it is as if one had just
+    /// failed.
+    pub last: Option<(Instant, Instant)>,
+    pub answered: bool,
 }
 
 impl AppSituation {
@@ -199,6 +213,12 @@ pub struct World<'a> {
     pub apps: &'a [AppSituation],
     /// Whether the gates of the node (1 to 4) let it act.
     pub may_act: Result<(), Reason>,
+    /// Only gates 3 and 4 are closed, and `on_no_quorum` is `withdraw_self`: own addresses may be taken away.
+    pub may_withdraw: bool,
+    /// Everybody of the electorate was seen alive at some time (`interfaces`, 4.5, rule 7).
+    pub seen_all: bool,
+    /// Gate 3 as people are told: `2/3`; empty without witnesses.
+    pub witness: &'a str,
 }
 
 pub type RunId = u32;
@@ -219,6 +239,12 @@ pub enum Action {
     Signal {
         id: RunId,
         signal: Signal,
+    },
+    /// A run is to be started: try the endpoints of the app's failed members. Only tries begun at `since` or later
+    /// count.
+    Verify {
+        app: Box<str>,
+        since: Instant,
     },
     /// For the log and the event ring: a run started, ended, failed, was timed out, stands back.
     Report(Report),
@@ -348,6 +374,15 @@ impl Delivery {
         for handler in &mut self.handlers {
             handler.update(&mut turn);
         }
+    }
+    /// The configuration was read anew. Handlers that stay keep what they know; one that had stood back for good may
+    /// try again.
+    pub fn reconfigure(&mut self, _configs: Vec<Config>, _now: Instant) {}
+    /// A peer holds these tags of this node, from a life that it does not remember (`interfaces`, 4.5, rule 6).
+    pub fn handle_own_meta(&mut self, _now: Instant, _meta: &[u8]) {}
+    /// A person wants `handler` (`None`: all `sync` ones) to run now, through the gates. False: there is no such one.
+    pub fn sync(&mut self, _now: Instant, _handler: Option<&str>) -> bool {
+        false
     }
     /// No more runs are started.
     pub fn stop(&mut self) {

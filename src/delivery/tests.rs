@@ -112,6 +112,9 @@ impl Scene {
             member: MemberState::Alive,
             app: if self.goal.iter().flatten().any(|&g| g == n) { AppState::Up } else { AppState::Down },
             forced: false,
+            withdrawn_by: None,
+            since: Instant::ZERO,
+            returned: None,
             addrs: vec![ip(n)],
         };
         let address = |&n: &u8| Address { addr: ip(n), node: format!("n{n}").into() };
@@ -122,6 +125,7 @@ impl Scene {
             verdict: Verdict { publish: publish.clone(), guard: self.guard.clone() },
             of_handlers: vec![],
             why: vec![("n3".into(), "http 502, 3/3 failed".into())],
+            verified: vec![],
         };
         let members: Vec<&Member> = self.members.iter().collect();
         let apps: Vec<AppSituation> = self.apps.iter().map(|name| app(name)).collect();
@@ -132,6 +136,9 @@ impl Scene {
             members: &members,
             apps: &apps,
             may_act: self.may_act.clone(),
+            may_withdraw: false,
+            seen_all: true,
+            witness: "",
         };
         self.delivery.update(self.now, &world);
         while let Some(action) = self.delivery.poll_action() {
@@ -182,8 +189,17 @@ impl Scene {
     fn status<T>(&self, look: impl FnOnce(&HandlerStatus<'_>) -> T) -> T {
         let members: Vec<&Member> = self.members.iter().collect();
         let may_act = self.may_act.clone();
-        let world =
-            World { node: OWN, cluster: "tny", unix_now: 1_000_000, members: &members, apps: &[], may_act };
+        let world = World {
+            node: OWN,
+            cluster: "tny",
+            unix_now: 1_000_000,
+            members: &members,
+            apps: &[],
+            may_act,
+            may_withdraw: false,
+            seen_all: true,
+            witness: "",
+        };
         look(self.delivery.status(&world).first().expect("a handler"))
     }
 

@@ -306,6 +306,8 @@ impl Driver {
                 self.agent.handle_keys_written(now, id, keys, result);
             }
             Action::Reload { client } => self.reload(now, Some(client)),
+            Action::Persist { .. } => self.agent.handle_persisted(now, Ok(())),
+            Action::Restart => self.exit = Some(0),
             Action::Exit { code } => self.exit = Some(code),
         }
     }

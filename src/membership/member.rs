@@ -59,6 +59,10 @@ pub struct Member {
     pub state: State,
     /// Since when it is in that state.
     pub since: Instant,
+    /// Something of it was heard since this node started: it is not only remembered from the state file.
+    pub heard: bool,
+    /// When it came back from failed; `None`: it never was, as far as is known.
+    pub returned: Option<Instant>,
     /// Serf-format tags ([`crate::wire::serf::tags`]).
     pub meta: Box<[u8]>,
     pub vsn: [u8; 6],
@@ -93,6 +97,8 @@ impl Member {
             incarnation: 1,
             state: State::Alive,
             since: now,
+            heard: true,
+            returned: None,
             meta: [].into(),
             vsn: [0; 6],
             udp_blocked: false,

@@ -13,6 +13,7 @@ mod probe;
 mod queries;
 mod reload;
 mod rules;
+mod saved;
 mod serf;
 mod suspicion;
 mod sync;
@@ -40,6 +41,7 @@ pub use ping::{Answer, Pinged, Tried, TryId};
 pub use queries::KeyChange;
 pub use reload::Changeable;
 pub use rules::NotForgotten;
+pub use saved::{Evidence, Saved};
 use transmit::{Nonces, Outgoing};
 
 /// Everything that membership needs to know from outside.
@@ -144,6 +146,10 @@ pub enum Event {
         node: Box<str>,
         cluster: Box<str>,
         addr: SocketAddr,
+    },
+    /// A push/pull showed other tags of this node than it has now: of a former life.
+    OwnSeen {
+        meta: Box<[u8]>,
     },
     /// We were accused and answered.
     Refuted {

@@ -2,25 +2,85 @@
 //!
 //! Today: settle (gate 1), the table of single addresses without verify and hold, and `min_up`/`all_down` (gate 7).
 
+mod saved;
+
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::check::AppState;
+use crate::check::attempt::Target;
 use crate::membership::State;
 use crate::view::Instance;
+pub use saved::Saved;
 
-/// The `safety` part of the configuration, as far as it has an effect.
+/// The `safety` part of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// `quorum: auto`; false is `off`.
+    pub quorum: bool,
+    /// What a node asks to see whether it is itself cut off: tcp or http, literal addresses.
+    pub witness: Vec<Target>,
+    /// So many of them must answer.
+    pub witness_min: usize,
+    pub half_delay: Duration,
+    /// `None`: never.
+    pub minority_delay: Option<Duration>,
+    pub on_no_quorum: OnNoQuorum,
+    pub node_down_after: Duration,
     pub settle: Duration,
+    /// Share in percent that may leave G within 5 min; `None`: off.
+    pub max_remove: Option<u8>,
 }
 
-/// Gate 7's settings of one app.
+impl Default for Config {
+    /// The defaults of the configuration file.
+    fn default() -> Self {
+        Self {
+            quorum: true,
+            witness: Vec::new(),
+            witness_min: 1,
+            half_delay: Duration::from_secs(15),
+            minority_delay: None,
+            on_no_quorum: OnNoQuorum::Freeze,
+            node_down_after: Duration::from_secs(5),
+            settle: Duration::from_secs(20),
+            max_remove: None,
+        }
+    }
+}
+
+/// What a node without quorum does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNoQuorum {
+    Freeze,
+    /// Takes its own addresses away, and nothing else.
+    WithdrawSelf,
+}
+
+/// What the gates need to know of one app's settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppPolicy {
     pub min_up: MinUp,
     pub all_down: AllDown,
+    /// How another node sees whether a failed node still serves the app; `None`: it cannot.
+    pub verify: Option<Verify>,
+    /// How long a member that was failed must be back before its address is.
+    pub hold_up: Duration,
+}
+
+/// Where an app answers the public: a target without its address.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verify {
+    Tcp {
+        port: u16,
+    },
+    /// `host`: the Host header as the check has it; `None`: the address.
+    Http {
+        port: u16,
+        host: Option<Box<str>>,
+        path: Box<str>,
+    },
 }
 
 /// How many good instances there must be for a change.

@@ -5,7 +5,16 @@ fn ip(last: u8) -> IpAddr {
 }
 
 fn instance(node: u8, member: State, app: AppState) -> Instance {
-    Instance { node: format!("n{node}").into(), member, app, forced: false, addrs: vec![ip(node)] }
+    Instance {
+        node: format!("n{node}").into(),
+        member,
+        app,
+        forced: false,
+        withdrawn_by: None,
+        since: crate::time::Instant::ZERO,
+        returned: None,
+        addrs: vec![ip(node)],
+    }
 }
 
 fn set(nodes: &[u8]) -> Vec<Address> {
@@ -13,7 +22,7 @@ fn set(nodes: &[u8]) -> Vec<Address> {
 }
 
 fn policy(min_up: MinUp, all_down: AllDown) -> AppPolicy {
-    AppPolicy { min_up, all_down }
+    AppPolicy { min_up, all_down, verify: None, hold_up: core::time::Duration::ZERO }
 }
 
 fn keep_one() -> AppPolicy {

@@ -269,6 +269,7 @@ impl World {
                 self.nodes[index].note(now, &line);
             }
             Action::WriteKeys { .. } | Action::Reload { .. } => unreachable!("nobody here asks for it"),
+            Action::Persist { .. } | Action::Restart => {}
             Action::Exit { code } => self.nodes[index].exited = Some(code),
         }
     }

@@ -113,7 +113,7 @@ impl Settings {
             },
             apps: (0..self.apps.len()).map(|index| self.app(index)).collect(),
             handlers: self.all_handlers(),
-            safety: safety::Config { settle: secs(20) },
+            safety: safety::Config::default(),
             publish: Vec::new(),
             tags: Vec::new(),
             no_effect: Vec::new(),
@@ -148,7 +148,12 @@ impl Settings {
                 grace: secs(30),
                 hold_up: secs(15),
             },
-            policy: AppPolicy { min_up: MinUp::Count(1), all_down: self.all_down.clone() },
+            policy: AppPolicy {
+                min_up: MinUp::Count(1),
+                all_down: self.all_down.clone(),
+                verify: None,
+                hold_up: secs(15),
+            },
             publish: Vec::new(),
         }
     }
