@@ -44,6 +44,8 @@ pub enum Request {
     },
     Leave,
     Stop,
+    /// Go on as the program that is now on disk.
+    Restart,
     /// Read the configuration anew.
     Reload,
     /// Whether the daemon is there.
@@ -105,7 +107,7 @@ fn is_false(b: &bool) -> bool {
 
 impl Request {
     /// The words that [`Request::parse`] knows as `cmd`.
-    pub const COMMANDS: [&'static str; 11] = [
+    pub const COMMANDS: [&'static str; 12] = [
         "status",
         "members",
         "events",
@@ -115,6 +117,7 @@ impl Request {
         "forget",
         "leave",
         "stop",
+        "restart",
         "reload",
         "ping",
     ];
@@ -135,6 +138,7 @@ impl Request {
             }
             "leave" => Self::Leave,
             "stop" => Self::Stop,
+            "restart" => Self::Restart,
             "reload" => Self::Reload,
             "ping" => Self::Ping,
             "" => return Err(format!("\"cmd\" is missing; known commands: {}", Self::COMMANDS.join(", "))),
@@ -202,6 +206,7 @@ impl Request {
             }
             Self::Leave => "leave",
             Self::Stop => "stop",
+            Self::Restart => "restart",
             Self::Reload => "reload",
             Self::Ping => "ping",
         }
@@ -554,6 +559,7 @@ mod tests {
             Request::App { app: "web".into(), to: ForceTo::Auto, for_secs: None },
             Request::Leave,
             Request::Stop,
+            Request::Restart,
             Request::Reload,
             Request::PingMembers { node: None },
             Request::PingMembers { node: Some("par1".into()) },

@@ -109,6 +109,9 @@ pub const CLIENT_BACKLOG_MAX: usize = 1 << 20;
 /// The configuration file, and the key and environment files beside it.
 pub const CONFIG_FILE_MAX: usize = 1 << 20;
 
+/// The state file: a thousand members with all their tags are a third of it.
+pub const STATE_FILE_MAX: usize = 4 << 20;
+
 /// Datagrams read in one turn of the loop, so that a flood delays nobody's deadline.
 pub const PACKETS_PER_TURN: usize = 64;
 /// A kind of noise (bad packets of one kind, say) is logged once in this time at most.

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::agent::{Action, Agent, ClientId, news};
 use crate::control::{Done, reply_line};
+use crate::safety::Address;
 use crate::time::Instant;
 
 /// For so long own apps are shown withdrawn before the goodbye: a few gossip rounds.
@@ -18,9 +19,12 @@ pub enum Ending {
     Not,
     /// Only a run that is under way is waited for; its own timeout bounds it.
     Stopping {
+        /// Then the program is replaced by the one on disk.
+        restart: bool,
         clients: Vec<ClientId>,
     },
-    /// Own apps are shown in maintenance; the goodbye follows at `until`, which a run moves on to `latest` at most.
+    /// Own apps are shown in maintenance; the goodbye follows at `until`, which runs, here and elsewhere, move on to
+    /// `latest` at most.
     Withdrawing {
         until: Instant,
         latest: Instant,
@@ -33,7 +37,7 @@ pub enum Ending {
         done: bool,
         clients: Vec<ClientId>,
     },
-    /// [`Action::Exit`] was given out.
+    /// [`Action::Exit`] or [`Action::Restart`] was given out.
     Ended,
 }
 
@@ -58,6 +62,7 @@ impl Ending {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Not => "running",
+            Self::Stopping { restart: true, .. } => "restarting",
             Self::Stopping { .. } | Self::Ended => "stopping",
             Self::Withdrawing { .. } | Self::Leaving { .. } => "leaving",
         }
@@ -65,7 +70,7 @@ impl Ending {
     /// Clients that wait for the end.
     fn clients(&mut self) -> Option<&mut Vec<ClientId>> {
         match self {
-            Self::Stopping { clients }
+            Self::Stopping { clients, .. }
             | Self::Withdrawing { clients, .. }
             | Self::Leaving { clients, .. } => Some(clients),
             Self::Not | Self::Ended => None,
@@ -90,13 +95,26 @@ impl Agent {
     pub(super) fn begin_stop(&mut self, now: Instant) {
         // Whoever says stop while it leaves does not want to wait for the goodbye.
         let clients = match &mut self.ending {
-            Ending::Stopping { .. } | Ending::Ended => return,
+            // It is to be gone, says a person, and not to come back.
+            Ending::Stopping { restart, .. } => return *restart = false,
+            Ending::Ended => return,
             other => other.clients().map(core::mem::take).unwrap_or_default(),
         };
         self.delivery.stop();
-        self.ending = Ending::Stopping { clients };
+        self.ending = Ending::Stopping { restart: false, clients };
         self.stop_joins();
         self.tell(news::stopping(now, self.delivery.is_running()));
+    }
+
+    /// Who stops or leaves already goes on with that.
+    pub(super) fn begin_restart(&mut self, now: Instant) {
+        if !matches!(self.ending, Ending::Not) {
+            return;
+        }
+        self.delivery.stop();
+        self.ending = Ending::Stopping { restart: true, clients: Vec::new() };
+        self.stop_joins();
+        self.tell(news::restarting(now, self.delivery.is_running()));
     }
 
     pub(super) fn begin_leave(&mut self, now: Instant) {
@@ -116,9 +134,12 @@ impl Agent {
 
     /// At the end of every input.
     pub(super) fn go_on_ending(&mut self, now: Instant) {
-        // Nobody hears the tags of a node that left: until its run is over they would wait for its result.
+        // Nobody hears the tags of a node that left: until its run is over they would wait for its result. And what it
+        // published is to be gone before it is.
+        let is_awaited =
+            self.delivery.is_awaited() || (self.ending.is_leaving() && self.is_still_published());
         if let Ending::Withdrawing { until, latest, .. } = &mut self.ending
-            && self.delivery.is_awaited()
+            && is_awaited
         {
             *until = (*until).max(now + WITHDRAW_TIME).min(*latest);
         }
@@ -146,14 +167,31 @@ impl Agent {
         }
     }
 
+    /// Whether an own address is still in P though not in G any more, and somebody is there to take it away.
+    fn is_still_published(&self) -> bool {
+        let holds = |set: Option<&[Address]>| {
+            set.is_some_and(|set| set.iter().any(|address| address.node == self.identity.node))
+        };
+        self.membership.knows_somebody()
+            && self.situations.iter().any(|app| {
+                let told = self.delivery.published(&app.name).flatten();
+                holds(told.as_deref()) && !holds(app.verdict.publish.as_deref())
+            })
+    }
+
     fn exit(&mut self, now: Instant) {
-        let message = if self.ending.is_leaving() { "left the cluster" } else { "stopped" };
+        let (message, last) = match self.ending {
+            Ending::Leaving { .. } => ("left the cluster", Action::Exit { code: 0 }),
+            Ending::Stopping { restart: true, .. } => ("restarts", Action::Restart),
+            _ => ("stopped", Action::Exit { code: 0 }),
+        };
         self.tell(news::ended(now, message));
         let line = reply_line(&Done { message: message.into() });
         for client in self.ending.clients().map(core::mem::take).unwrap_or_default() {
             self.actions.push_back(Action::Reply { client, line: line.clone(), last: true });
         }
         self.ending = Ending::Ended;
-        self.actions.push_back(Action::Exit { code: 0 });
+        self.persist_changes(now);
+        self.actions.push_back(last);
     }
 }

@@ -154,6 +154,7 @@ pub struct Agent {
     meta: Vec<u8>,
     transitions: Transitions,
     ending: Ending,
+    store: state::Store,
 
     actions: VecDeque<Action>,
     events: Ring,
@@ -236,17 +237,29 @@ struct Counted {
 
 impl Agent {
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
-        Self::with_state(config, seed, now, Duration::ZERO, None)
+        Self::start(config, seed, now, state::Store::none(), None)
     }
 
-    /// With what the state file holds. `unix`: since 1970, for what in it has an age.
+    /// With what the state file holds, and keeping it up to date. `unix`: since 1970, for what in it has an age.
     pub fn with_state(
         config: Config,
         seed: Seed,
         now: Instant,
-        _unix: Duration,
-        _saved: Option<state::Saved>,
+        unix: Duration,
+        saved: Option<state::Saved>,
     ) -> Self {
+        Self::start(config, seed, now, state::Store::new(now), Some((unix, saved)))
+    }
+
+    fn start(
+        config: Config,
+        seed: Seed,
+        now: Instant,
+        store: state::Store,
+        saved: Option<(Duration, Option<state::Saved>)>,
+    ) -> Self {
+        let (unix, saved) = saved.unzip();
+        let mut saved = saved.flatten();
         let mut rng = Rng::new(seed.rng);
         let apps: Vec<OwnApp> = config.apps.into_iter().map(|app| OwnApp::new(app, &mut rng, now)).collect();
         let identity = Identity {
@@ -260,7 +273,12 @@ impl Agent {
         };
         let key_source = reload::KeySource::new(config.keys_file, &config.membership.keys);
         let (handlers, keys) = (config.handlers.len(), config.membership.keys.keys.len());
-        let delivery = Delivery::new(config.handlers, rng.next_u64(), now);
+        let mut delivery = Delivery::new(config.handlers, rng.next_u64(), now);
+        if let Some(saved) = &mut saved {
+            // Before the own tags are shown for the first time: they say what was told.
+            saved.keep_for(&identity.node);
+            delivery.restore(now, unix.unwrap_or_default().as_secs(), core::mem::take(&mut saved.delivery));
+        }
         let meta = tags::own_meta(&identity, &apps, &delivery, false).unwrap_or_default();
         let seed = Seed { rng: rng.next_u64(), nonce: seed.nonce };
         let mut agent = Self {
@@ -277,6 +295,7 @@ impl Agent {
             meta,
             transitions: Transitions::default(),
             ending: Ending::Not,
+            store,
             actions: VecDeque::new(),
             events: Ring::default(),
             noise: Noise::default(),
@@ -290,7 +309,13 @@ impl Agent {
             rss_kib: 0,
             descriptors: 0,
         };
+        if let Some(unix) = unix {
+            agent.wall.set(now, unix);
+        }
         agent.tell(news::started(now, &agent.identity, agent.apps.len(), handlers, keys));
+        if let Some(saved) = saved {
+            agent.restore(now, saved);
+        }
         let node = agent.identity.node.clone();
         agent.delivery.handle_member(now, MemberEvent::Join, &node, agent.membership.member(&node));
         agent.drain_checks(now);
@@ -300,13 +325,18 @@ impl Agent {
 
     // What happened.
     /// The state was written, or could not be (the reason is for people).
-    pub fn handle_persisted(&mut self, now: Instant, _result: Result<(), String>) {
+    pub fn handle_persisted(&mut self, now: Instant, result: Result<(), String>) {
         self.begin(now);
+        self.persisted(now, result);
         self.finish(now);
     }
     /// The date at `now`: since 1970. For people only; said at the start and now and then.
     pub fn handle_wall_clock(&mut self, now: Instant, unix: Duration) {
+        let before = self.wall.unix_secs(now);
         self.wall.set(now, unix);
+        if self.wall.unix_secs(now).abs_diff(before) > 1 {
+            self.store.note_change(); // the dates in the file are others now
+        }
     }
     pub fn handle_packet(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) {
         self.begin(now);
@@ -403,6 +433,12 @@ impl Agent {
         self.begin_stop(now);
         self.finish(now);
     }
+    /// End as [`Agent::stop`] does, and go on as the program that is now on disk.
+    pub fn restart(&mut self, now: Instant) {
+        self.begin(now);
+        self.begin_restart(now);
+        self.finish(now);
+    }
     /// Leave the cluster, then end.
     pub fn leave(&mut self, now: Instant) {
         self.begin(now);
@@ -427,6 +463,7 @@ impl Agent {
             self.ending.deadline(),
             self.noise.next_deadline(),
             self.tries.deadline(),
+            self.store.deadline(),
         ]);
         self.asked.set(deadline);
         deadline

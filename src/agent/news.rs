@@ -41,7 +41,8 @@ pub fn matters(event: &membership::Event) -> bool {
         | Happened::Left { .. }
         | Happened::Updated { .. }
         | Happened::Moved { .. }
-        | Happened::Forgotten { .. } => true,
+        | Happened::Forgotten { .. }
+        | Happened::FoundFailed { .. } => true,
         // A peer was reached: gate 1 may open.
         Happened::Synced { error, .. } => error.is_none(),
         _ => false,
@@ -65,6 +66,10 @@ pub fn of_membership(now: Instant, event: &membership::Event) -> Told {
         }
         Happened::Failed { node, from } => {
             new(Level::Warn, "node-failed", format!("{node} failed")).with("node", node).with("from", from)
+        }
+        Happened::FoundFailed { node } => {
+            let text = format!("{node} had failed before this node heard of it");
+            new(Level::Info, "node-failed-before", text).with("node", node)
         }
         Happened::Left { node } => {
             new(Level::Info, "node-left", format!("{node} left the cluster")).with("node", node)
@@ -294,6 +299,25 @@ pub fn gates_closed(now: Instant, reason: &Reason) -> Event {
 pub fn stopping(now: Instant, is_running: bool) -> Event {
     let text = if is_running { "stops as soon as the handler that runs has ended" } else { "stops" };
     Event::new(now, Level::Info, "stopping", text)
+}
+
+pub fn restarting(now: Instant, is_running: bool) -> Event {
+    let text = if is_running { "restarts as soon as the handler that runs has ended" } else { "restarts" };
+    Event::new(now, Level::Info, "restarting", text)
+}
+
+/// What the state file told.
+pub fn restored(now: Instant, from: &str, members: usize) -> Event {
+    let text = format!("took up the state that {from} saved, with {members} other members");
+    Event::new(now, Level::Info, "state-restored", text).with("from", from)
+}
+
+pub fn state_not_stored(now: Instant, problem: &str) -> Event {
+    Event::new(now, Level::Error, "state-not-stored", problem)
+}
+
+pub fn state_stored(now: Instant) -> Event {
+    Event::new(now, Level::Info, "state-stored", "the state is stored again")
 }
 
 pub fn leaving(now: Instant) -> Event {

@@ -38,14 +38,17 @@ impl Agent {
             }
             Ok(Request::Events { n, follow }) => self.reply_events(client, n, follow),
             Ok(Request::App { app, to, for_secs }) => {
-                let line = match self.force(now, &app, to, for_secs.map(Duration::from_secs)) {
-                    Ok(message) => reply_line(&Done { message }),
-                    Err(error) => error_line(&error),
-                };
-                self.reply(client, line);
+                match self.force(now, &app, to, for_secs.map(Duration::from_secs)) {
+                    Ok(message) => self.reply_when_stored(now, client, message),
+                    Err(error) => self.reply(client, error_line(&error)),
+                }
             }
             Ok(Request::Stop) => {
                 self.begin_stop(now);
+                self.reply_ending(client);
+            }
+            Ok(Request::Restart) => {
+                self.begin_restart(now);
                 self.reply_ending(client);
             }
             Ok(Request::Leave) => {
@@ -55,13 +58,10 @@ impl Agent {
             Ok(Request::Reload) => self.actions.push_back(Action::Reload { client }),
             Ok(Request::PingMembers { node }) => self.begin_pings(now, client, node.as_deref()),
             Ok(Request::Join { targets }) => self.begin_joins(now, client, targets),
-            Ok(Request::Forget { node }) => {
-                let line = match self.forget_member(now, &node) {
-                    Ok(message) => reply_line(&Done { message }),
-                    Err(error) => error_line(&error),
-                };
-                self.reply(client, line);
-            }
+            Ok(Request::Forget { node }) => match self.forget_member(now, &node) {
+                Ok(message) => self.reply_when_stored(now, client, message),
+                Err(error) => self.reply(client, error_line(&error)),
+            },
             Ok(Request::Ping) => self.reply(client, reply_line(&Done { message: "here".into() })),
             Err(error) => self.reply(client, error_line(&error)),
         }

@@ -1,9 +1,22 @@
-//! The state file: what of all parts survives a restart, as JSON (`interfaces`, section 6).
+//! The state file: what of all parts survives a restart, as JSON (`interfaces`, section 6), and when it is written.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::overrides;
+use crate::agent::{Action, Agent, ClientId, news, overrides};
+use crate::control::{Done, reply_line};
+use crate::time::Instant;
 use crate::{delivery, membership, safety};
+
+/// The version of the format that is written, and the only one that is read.
+const VERSION: u32 = 1;
+/// Between two writes, unless something must not wait.
+const WRITE_INTERVAL: Duration = Duration::from_secs(5);
+/// After a write that failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The content of the state file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -11,15 +24,208 @@ pub struct Saved {
     /// The version of the format.
     pub v: u32,
     pub node: Box<str>,
+    #[serde(default)]
     pub membership: membership::Saved,
+    #[serde(default)]
     pub delivery: delivery::Saved,
+    #[serde(default)]
     pub safety: safety::Saved,
+    #[serde(default)]
     pub overrides: overrides::Saved,
 }
 
 impl Saved {
-    /// Reads a state file. The error is for people.
+    /// Reads a state file. The error is for people: what is wrong with the file.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text).map_err(|error| error.to_string())
+        #[derive(Deserialize)]
+        struct Head {
+            v: u32,
+        }
+        if text.trim_matches(['\0', ' ', '\n']).is_empty() {
+            return Err("it is empty".into());
+        }
+        let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
+        match serde_json::from_str::<Head>(text).map_err(damaged)?.v {
+            VERSION => serde_json::from_str(text).map_err(damaged),
+            other => {
+                Err(format!("it has the format {other}, and this picored ({}) knows {VERSION}", version()))
+            }
+        }
     }
+
+    /// As the file holds it.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Of another node's file (copied, or this one was renamed) `node` may not take up what was that node's own.
+    pub(super) fn keep_for(&mut self, node: &str) {
+        if *self.node != *node {
+            self.membership.incarnation = 0;
+            self.delivery.drop_own();
+            (self.safety, self.overrides) = Default::default();
+        }
+    }
+}
+
+fn version() -> &'static str {
+    crate::agent::tags::VERSION
+}
+
+/// What is known of the state file, and who waits for it.
+pub(super) struct Store {
+    /// False: there is none, and nothing is written.
+    exists: bool,
+    /// Something may be other than what was written last.
+    changed: bool,
+    /// Not written before, unless it must not wait.
+    next: Instant,
+    /// Of the text that was given out last; `None`: none, or it was not stored.
+    written: Option<u64>,
+    /// Why the last write failed.
+    problem: Option<String>,
+    /// For each write that was given out: who is to be told what when it is done.
+    waiting: VecDeque<Option<(ClientId, String)>>,
+    /// As they were read, until their parts take them up.
+    safety: safety::Saved,
+    overrides: overrides::Saved,
+}
+
+impl Store {
+    pub fn none() -> Self {
+        Self {
+            exists: false,
+            changed: false,
+            next: Instant::ZERO,
+            written: None,
+            problem: None,
+            waiting: VecDeque::new(),
+            safety: safety::Saved::default(),
+            overrides: overrides::Saved::default(),
+        }
+    }
+
+    /// The first write is due at once: whether it works is to be known at the start.
+    pub fn new(now: Instant) -> Self {
+        Self { exists: true, changed: true, next: now, ..Self::none() }
+    }
+
+    /// Something changed that may be in the file.
+    pub fn note_change(&mut self) {
+        self.changed = self.exists;
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.changed.then_some(self.next)
+    }
+}
+
+impl Agent {
+    /// Takes up what the state file held, less what delivery did already; before anything else happens.
+    pub(super) fn restore(&mut self, now: Instant, saved: Saved) {
+        let unix_now = self.wall.unix_secs(now);
+        (self.store.safety, self.store.overrides) = (saved.safety, saved.overrides);
+        self.membership.restore(now, unix_now, saved.membership);
+        let others = self.membership.members().filter(|member| *member.name != *self.identity.node);
+        let names: Vec<Box<str>> = others.map(|member| member.name.clone()).collect();
+        names.iter().for_each(|node| self.learn_tags(now, node));
+        self.tell(news::restored(now, &saved.node, names.len()));
+    }
+
+    fn saved(&self, now: Instant) -> Saved {
+        let unix_now = self.wall.unix_secs(now);
+        Saved {
+            v: VERSION,
+            node: self.identity.node.clone(),
+            membership: self.membership.saved(now, unix_now),
+            delivery: self.delivery.saved(now, unix_now),
+            safety: self.store.safety.clone(),
+            overrides: self.store.overrides.clone(),
+        }
+    }
+
+    /// At the end of every input.
+    pub(super) fn persist_when_due(&mut self, now: Instant) {
+        if self.store.deadline().is_some_and(|at| at <= now) {
+            self.persist_changes(now);
+        }
+    }
+
+    /// What must not wait: before a run, and at the end.
+    pub(super) fn persist_changes(&mut self, now: Instant) {
+        if !self.store.exists {
+            return;
+        }
+        let text = self.saved(now).text();
+        self.store.changed = false;
+        if self.store.written != Some(hash(&text)) {
+            self.write(now, text, None);
+        }
+    }
+
+    /// A person is told when it is stored; if it cannot be, that too.
+    pub(super) fn reply_when_stored(&mut self, now: Instant, client: ClientId, message: String) {
+        if !self.store.exists {
+            return self.reply(client, reply_line(&Done { message }));
+        }
+        let text = self.saved(now).text();
+        self.write(now, text, Some((client, message)));
+    }
+
+    fn write(&mut self, now: Instant, text: String, waits: Option<(ClientId, String)>) {
+        self.store.written = Some(hash(&text));
+        self.store.next = now + WRITE_INTERVAL;
+        self.store.waiting.push_back(waits);
+        self.actions.push_back(Action::Persist { text });
+    }
+
+    pub(super) fn persisted(&mut self, now: Instant, result: Result<(), String>) {
+        let waiting = self.store.waiting.pop_front().flatten();
+        if let Some((client, mut message)) = waiting {
+            if let Err(why) = &result {
+                message.push_str(&format!(". It holds in memory only, until the next restart: {why}"));
+            }
+            self.reply(client, reply_line(&Done { message }));
+        }
+        match result {
+            Ok(()) => {
+                if self.store.problem.take().is_some() {
+                    self.tell(news::state_stored(now));
+                }
+            }
+            Err(why) => {
+                self.store.written = None;
+                self.store.changed = true;
+                self.store.next = now + RETRY_INTERVAL;
+                let is_new = self.store.problem.as_ref() != Some(&why);
+                self.store.problem = Some(why);
+                if let Some(problem) = self.state_problem().filter(|_| is_new) {
+                    self.tell(news::state_not_stored(now, &problem));
+                }
+            }
+        }
+    }
+
+    /// Why the state on disk is not what it should be, for people.
+    pub(super) fn state_problem(&self) -> Option<String> {
+        let why = self.store.problem.as_ref()?;
+        Some(format!("the state is not stored, a restart forgets what changed since: {why}"))
+    }
+
+    /// Who is published must not be forgotten for having failed long ago.
+    pub(super) fn keep_published(&mut self) {
+        let sets = self.apps.iter().flat_map(|own| {
+            own.published.iter().chain(own.published_by.iter().filter_map(|(_, set)| set.as_ref()))
+        });
+        let mut names: Vec<&str> = sets.flatten().map(|address| &*address.node).collect();
+        names.sort_unstable();
+        names.dedup();
+        self.membership.set_kept(&names);
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }

@@ -179,6 +179,7 @@ impl Agent {
             let text = "not all of \"join\" was reached since the start (see event=join-failed in the log)";
             problems.push((DEGRADED, text.to_owned()));
         }
+        problems.extend(self.state_problem().map(|text| (DEGRADED, text)));
         problems.extend(self.keys_problem().map(|text| (DEGRADED, text)));
         for kind in [Kind::Conflict, Kind::ForeignCluster, Kind::TagsTooLong] {
             problems.extend(self.noise.recent(now, kind).map(|text| (DEGRADED, text.to_owned())));

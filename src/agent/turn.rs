@@ -38,7 +38,9 @@ impl Agent {
         self.go_on_trying(now);
         if self.dirty {
             self.look_again(now);
+            self.store.note_change();
         }
+        self.persist_when_due(now);
         self.go_on_ending(now);
     }
 
@@ -46,6 +48,7 @@ impl Agent {
 
     pub(super) fn take_up_membership(&mut self, now: Instant) {
         while let Some(event) = self.membership.poll_event() {
+            self.store.note_change();
             self.take_up(now, event);
         }
     }
@@ -76,7 +79,11 @@ impl Agent {
                     self.node_occurrence(now, EventKind::NodeJoined, &node);
                 }
             }
-            Happened::Updated { node } => self.learn_tags(now, &node),
+            Happened::Updated { node } | Happened::FoundFailed { node } => self.learn_tags(now, &node),
+            Happened::OwnSeen { meta } => {
+                self.delivery.handle_own_meta(now, &meta);
+                self.dirty = true;
+            }
             Happened::Failed { node, .. } => self.node_occurrence(now, EventKind::NodeFailed, &node),
             Happened::Left { node } => self.node_occurrence(now, EventKind::NodeLeft, &node),
             Happened::Moved { node, .. } => {
@@ -115,7 +122,7 @@ impl Agent {
     }
 
     /// Compares the app tags of `node` with what was known of them.
-    fn learn_tags(&mut self, now: Instant, node: &str) {
+    pub(super) fn learn_tags(&mut self, now: Instant, node: &str) {
         let Some(member) = self.membership.member(node) else { return };
         let settled = self.may_act.is_ok();
         let mut told = Vec::new();
@@ -202,8 +209,7 @@ impl Agent {
     /// Gate 1 (`interfaces`, section 5). Once it has opened, this node has settled.
     fn settle(&mut self, now: Instant) {
         // Who is the join target of all others has none itself, and knows nobody at first.
-        let knows_somebody = self.membership.members().nth(1).is_some();
-        let joined = self.membership.is_joined() && knows_somebody;
+        let joined = self.membership.is_joined() && self.membership.knows_somebody();
         self.settled |= joined || self.settle_deadline().is_some_and(|deadline| deadline <= now);
         let may_act = self.gate_one();
         match (&self.may_act, &may_act) {
@@ -305,6 +311,9 @@ impl Agent {
             changed |= published != own.published || published_by != own.published_by;
             (own.published, own.published_by) = (published, published_by);
         }
+        if changed {
+            self.keep_published();
+        }
         changed
     }
 
@@ -318,7 +327,10 @@ impl Agent {
     fn drain_delivery(&mut self, now: Instant) {
         while let Some(action) = self.delivery.poll_action() {
             match action {
-                delivery::Action::Run { id, run } => self.actions.push_back(Action::Run { id, run }),
+                delivery::Action::Run { id, run } => {
+                    self.persist_changes(now);
+                    self.actions.push_back(Action::Run { id, run });
+                }
                 delivery::Action::Verify { .. } => {}
                 delivery::Action::Signal { id, signal } => {
                     self.actions.push_back(Action::Signal { id, signal });

@@ -56,7 +56,7 @@ pub fn ask(socket: &Path, request: &Request, json: bool, config: &Path) -> u8 {
         Request::Events { follow, .. } => events(socket, request, *follow, json),
         Request::PingMembers { .. } => ping(socket, request, json),
         Request::Join { .. } => join(socket, request, config),
-        Request::Leave | Request::Stop => until_the_end(socket, request),
+        Request::Leave | Request::Stop | Request::Restart => until_the_end(socket, request),
     };
     result.unwrap_or_else(|failure| {
         complain(&failure.text);

@@ -15,8 +15,9 @@ use crate::agent::Agent;
 use crate::cli::{complain, exit};
 use crate::config::{self, Config};
 use crate::driver::control::connect;
-use crate::driver::files::{self, Lock};
-use crate::driver::{Driver, Ended, Failure, Reader, Sources, children, clock, log};
+use crate::driver::files;
+use crate::driver::lock::{self, Lock};
+use crate::driver::{Driver, End, Ended, Failure, Reader, Sources, children, clock, log, program, statefile};
 use crate::rng::Seed;
 
 /// The word for the detached daemon: `__daemon CONFIG`.
@@ -63,6 +64,7 @@ fn fail(code: u8, text: &str) -> u8 {
 }
 
 fn serve(config_path: &Path, mut config: Config) -> u8 {
+    let program = program::path();
     let to_file = config.log.file.is_some();
     if let Err(error) = log::init(&config.log) {
         log::init_stderr();
@@ -71,18 +73,21 @@ fn serve(config_path: &Path, mut config: Config) -> u8 {
         ::log::warn!("event=log-failed file={file} {error}; logging to standard error");
     }
     // Held until all is over.
-    let lock = match files::lock_state(Path::new(&*config.state)) {
+    let lock = match lock::lock_state(Path::new(&*config.state)) {
         Ok(Lock::Locked(lock)) => lock,
         Ok(Lock::Held { pid }) => return fail(exit::ALREADY_RUNNING, &held(&config, pid)),
         Err(text) => return fail(exit::SYSTEM, &text),
     };
+    if let Some(warning) = &lock.warning {
+        ::log::warn!("event=lock {warning}");
+    }
     for note in &config.notes {
         ::log::warn!("event=config path={} {}", note.path, note.text);
     }
     match open(config_path, config) {
         Ok(Some(driver)) => {
-            let Ended { code, clients } = driver.run();
-            let code = finish(code);
+            let Ended { how, clients } = driver.run();
+            let code = finish(how, &program);
             // In this order: who waits for our end may start the next one at once.
             drop(lock);
             drop(clients);
@@ -110,10 +115,14 @@ fn open(config_path: &Path, mut config: Config) -> Result<Option<Driver>, Failur
     let seed = seed()
         .map_err(|error| Failure { code: exit::SYSTEM, text: format!("no random numbers: {error}") })?;
     let now = clock::now();
-    let mut agent = Agent::new(config.agent.clone(), seed, now);
-    agent.handle_wall_clock(now, clock::unix_now());
+    let state = PathBuf::from(&*config.state);
+    let statefile::Found { saved, warnings } = statefile::read(&state);
+    for warning in warnings {
+        ::log::warn!("event=state-damaged {warning}");
+    }
+    let agent = Agent::with_state(config.agent.clone(), seed, now, clock::unix_now(), saved);
     let reader = reader(config_path.to_owned(), config);
-    Ok(Some(Driver::new(sources, agent, children::trampoline(), reader)))
+    Ok(Some(Driver::new(sources, agent, children::trampoline(), state, reader)))
 }
 
 /// What `reload` reads: the file as it is then, held against what runs.
@@ -145,11 +154,21 @@ fn log_text(config_path: &Path, log: &config::Log, error: &io::Error) -> String 
     format!("{}: log.file: {file} cannot be opened: {error}; all stays as it is", config_path.display())
 }
 
-fn finish(ended: io::Result<u8>) -> u8 {
-    let code = ended.unwrap_or_else(|error| {
-        ::log::error!("event=ended {error}");
-        exit::SYSTEM
-    });
+/// Does not return if the process goes on as another program.
+fn finish(ended: io::Result<End>, program: &Path) -> u8 {
+    let code = match ended {
+        Ok(End::Exit(code)) => code,
+        Ok(End::Restart) => {
+            ::log::logger().flush();
+            let error = program::replace(program);
+            ::log::error!("event=ended the program cannot be started again: {error}");
+            exit::SYSTEM
+        }
+        Err(error) => {
+            ::log::error!("event=ended {error}");
+            exit::SYSTEM
+        }
+    };
     ::log::logger().flush();
     code
 }
@@ -163,7 +182,7 @@ fn seed() -> Result<Seed, getrandom::Error> {
 
 /// Silent and well if a daemon runs and answers; starts one if there is none or it hangs.
 fn run_for_cron(config_path: &Path, config: &Config) -> u8 {
-    match files::lock_state(Path::new(&*config.state)) {
+    match lock::lock_state(Path::new(&*config.state)) {
         Ok(Lock::Locked(lock)) => drop(lock), // the daemon takes it; of two started at once the second one ends
         Ok(Lock::Held { pid }) => match look_after(config, pid) {
             Ok(()) => return exit::DONE,
@@ -193,7 +212,7 @@ fn look_after(config: &Config, pid: Option<u32>) -> Result<(), String> {
             _ => return Ok(()),
         }
     }
-    let lock = || files::lock_state(Path::new(&*config.state));
+    let lock = || lock::lock_state(Path::new(&*config.state));
     // The lock is held, so the number that stands in it is not somebody else's: looked at again, that was long ago.
     let still = match lock() {
         Ok(Lock::Held { pid: now }) if now == pid => pid,
@@ -223,7 +242,7 @@ fn ask(mut socket: UnixStream) -> io::Result<()> {
 
 fn start_detached(config_path: &OsStr) -> io::Result<Child> {
     Command::new(children::trampoline())
-        .arg0("picored")
+        .arg0(program::path())
         .args([OsStr::new(DAEMON), config_path])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

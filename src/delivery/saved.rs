@@ -9,6 +9,11 @@ use crate::time::Instant;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Saved {}
 
+impl Saved {
+    /// The file is another node's: without what is that node's own, its records and its events.
+    pub fn drop_own(&mut self) {}
+}
+
 impl Delivery {
     /// What a restart must not forget. `unix_now`: seconds since 1970, for what has an age.
     pub fn saved(&self, _now: Instant, _unix_now: u64) -> Saved {

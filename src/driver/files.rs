@@ -1,13 +1,12 @@
-//! Files: the configuration and secrets beside it, with their permissions; the programs that it names;
-//! the lock on the state folder.
+//! Files: the configuration and secrets beside it, with their permissions; the programs that it names.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, FlockOperation};
+use rustix::fs::Access;
 
 use crate::config::{Config, Problem};
 use crate::limits::CONFIG_FILE_MAX;
@@ -116,7 +115,7 @@ fn writable_by_others(path: &Path) -> Option<Problem> {
 
 /// The text of the configuration, and whether it may hold secrets: why not, if others may read it.
 pub fn read_config(path: &Path) -> Result<(String, Result<(), String>), String> {
-    let (text, metadata) = read_bounded(path).map_err(|error| match error.kind() {
+    let (text, metadata) = read_bounded(path, CONFIG_FILE_MAX).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             format!("there is no such file; begin with: (umask 077; picored init > {})", path.display())
         }
@@ -127,16 +126,16 @@ pub fn read_config(path: &Path) -> Result<(String, Result<(), String>), String> 
 
 /// Reads a file that holds secrets; refuses one that others than its owner may read.
 pub fn read_secret(path: &str) -> Result<String, String> {
-    let (text, metadata) =
-        read_bounded(Path::new(path)).map_err(|error| format!("{path}: {}", reason(&error)))?;
+    let (text, metadata) = read_bounded(Path::new(path), CONFIG_FILE_MAX)
+        .map_err(|error| format!("{path}: {}", reason(&error)))?;
     private(&metadata).map_err(|why| {
         format!("{path}: {why}; a file that holds secrets must be its owner's alone (chmod 600)")
     })?;
     Ok(text)
 }
 
-/// The whole of a regular file, if it is text and not too long.
-pub(super) fn read_bounded(path: &Path) -> io::Result<(String, Metadata)> {
+/// The whole of a regular file, if it is text of `max` bytes at most.
+pub(super) fn read_bounded(path: &Path, max: usize) -> io::Result<(String, Metadata)> {
     // A named pipe would block here for ever.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -145,9 +144,9 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<(String, Metadata)> {
         return Err(io::Error::other("is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(CONFIG_FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > CONFIG_FILE_MAX {
-        return Err(io::Error::other(format!("is longer than {CONFIG_FILE_MAX} bytes")));
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(io::Error::other(format!("is longer than {max} bytes")));
     }
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("is not UTF-8 text"))?;
     Ok((text, metadata))
@@ -162,7 +161,7 @@ fn private(metadata: &Metadata) -> Result<(), String> {
 }
 
 /// An error in words, without Rust's "(os error 2)".
-fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     let said = error.to_string();
     let said = said.split(" (os error").next().unwrap_or("cannot be read");
     let mut letters = said.chars();
@@ -235,59 +234,10 @@ pub fn host_name() -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// What came of locking.
-#[derive(Debug)]
-pub enum Lock {
-    /// It is ours until the process ends or this is dropped.
-    Locked(StateLock),
-    /// Another picored has it; its process id, if it wrote one.
-    Held { pid: Option<u32> },
-}
-
-/// The lock on the state. It goes with the process, however that ends: nothing stale can remain.
-#[derive(Debug)]
-pub struct StateLock {
-    _file: File,
-}
-
-/// Locks `<state>.lock`, in which the holder's process id stands. Makes the folder (0700) if it is missing.
-pub fn lock_state(state: &Path) -> Result<Lock, String> {
-    let path = lock_path(state);
-    let failed = |error: io::Error| format!("{}: cannot be locked: {}", path.display(), reason(&error));
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    }
-    // Not truncated: the holder's process id stands there.
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(&path).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Lock::Held { pid: pid_in(&mut file) }),
-        Err(error) => return Err(failed(error.into())),
-    }
-    // Over what stands there, and without it if the disk is full: the lock is what counts.
-    let pid = format!("{}\n", std::process::id());
-    let _ = file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64));
-    Ok(Lock::Locked(StateLock { _file: file }))
-}
-
-/// `<state>.lock`
-pub fn lock_path(state: &Path) -> PathBuf {
-    let mut path = state.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
-}
-
-fn pid_in(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs::DirBuilder;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
@@ -415,17 +365,5 @@ mod tests {
             notes,
             [format!("  1:{column} handlers.m.run[0]: /nonexistent: no such file or directory")]
         );
-    }
-
-    #[test]
-    fn the_lock_is_held_once_and_names_its_holder() {
-        let folder = Folder::new();
-        let state = folder.0.join("new/state.json");
-        let Ok(Lock::Locked(lock)) = lock_state(&state) else { panic!() };
-        assert_eq!(fs::metadata(folder.0.join("new")).unwrap().mode() & 0o777, 0o700);
-        let Ok(Lock::Held { pid }) = lock_state(&state) else { panic!() };
-        assert_eq!(pid, Some(std::process::id()));
-        drop(lock);
-        assert!(matches!(lock_state(&state), Ok(Lock::Locked(_))));
     }
 }

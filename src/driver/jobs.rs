@@ -15,6 +15,9 @@ use crate::time::Instant;
 
 /// A look-up that takes longer is killed: twice what resolvers wait for one server.
 const RESOLVE_MAX: Duration = Duration::from_secs(10);
+/// So long children that were killed are waited for, and looked at again in between.
+const KILL_MAX: Duration = Duration::from_secs(2);
+const KILL_POLL: Duration = Duration::from_millis(2);
 
 impl Driver {
     pub(super) fn start_run(&mut self, now: Instant, id: RunId, run: &mut Run) {
@@ -86,6 +89,30 @@ impl Driver {
                 Ok(addresses) => self.agent.handle_resolved(now, *id, &addresses, "no address"),
                 Err(error) => self.agent.handle_resolved(now, *id, &[], &error),
             },
+        }
+    }
+
+    /// Before the process becomes another program, which would not know them: each is killed and waited for. One that
+    /// even KILL does not end at once is left behind.
+    pub(super) fn end_children(&mut self) {
+        let start = std::time::Instant::now();
+        for (_, slot) in self.slots.iter() {
+            if let Slot::Child(child) = slot {
+                child.signal(Signal::Kill);
+            }
+        }
+        loop {
+            for index in 0..self.slots.end() {
+                let Some(Slot::Child(child)) = self.slots.get_mut(index) else { continue };
+                if child.reap(small(&mut self.scratch)).is_some() {
+                    self.slots.close(index);
+                }
+            }
+            let are_left = self.slots.count(|slot| matches!(slot, Slot::Child(_))) > 0;
+            if !are_left || start.elapsed() > KILL_MAX {
+                return;
+            }
+            std::thread::sleep(KILL_POLL);
         }
     }
 

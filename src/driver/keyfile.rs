@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::read_bounded;
 use crate::config::keys;
+use crate::limits::CONFIG_FILE_MAX;
 use crate::wire::crypt::KeyRing;
 
 /// Replaces the file as a whole, or not at all; its owner stays, and of its mode what its owner may do. A link is
@@ -29,7 +30,7 @@ pub fn write(path: &Path, keys: &KeyRing, known: &KeyRing) -> Result<Option<Stri
 }
 
 fn is_known(path: &Path, keys: &KeyRing, known: &KeyRing) -> io::Result<()> {
-    let text = match read_bounded(path) {
+    let text = match read_bounded(path, CONFIG_FILE_MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?.0,
     };
@@ -41,12 +42,12 @@ fn is_known(path: &Path, keys: &KeyRing, known: &KeyRing) -> io::Result<()> {
     }
 }
 
-fn folder(path: &Path) -> &Path {
+pub(super) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Nobody else's: what has this name is a rest of a try that was cut short.
-fn draft(path: &Path) -> PathBuf {
+pub(super) fn draft(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".picored-tmp");

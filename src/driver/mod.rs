@@ -11,10 +11,13 @@ pub mod control;
 pub mod files;
 mod jobs;
 mod keyfile;
+pub mod lock;
 pub mod log;
 pub mod net;
+pub mod program;
 mod slots;
 mod sources;
+pub mod statefile;
 mod streams;
 mod unsent;
 mod usage;
@@ -59,6 +62,8 @@ pub struct Driver {
     control: Control,
     slots: Slots,
     trampoline: PathBuf,
+    /// The state file.
+    state: PathBuf,
     reader: Reader,
     /// Whatever is read goes through here; a datagram fits whole.
     scratch: Box<[u8]>,
@@ -72,20 +77,30 @@ pub struct Driver {
     /// TERM or INT came already.
     stopping: bool,
     wall_clock_told: Instant,
-    exit: Option<u8>,
+    exit: Option<End>,
+}
+
+/// How the loop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The process ends, with this exit code.
+    Exit(u8),
+    /// The process goes on as the program that is now on disk. No child is left.
+    Restart,
 }
 
 /// What is left when all is closed but the connections of the clients.
 pub struct Ended {
-    /// The exit code of the process. Errors: only of the kernel's polling itself.
-    pub code: io::Result<u8>,
+    /// Errors: only of the kernel's polling itself.
+    pub how: io::Result<End>,
     /// `picored stop` is over when its connection closes, so that has to come last.
     pub clients: Vec<Client>,
 }
 
 impl Driver {
-    /// `trampoline`: the program that children are started through ([`children::trampoline`]).
-    pub fn new(sources: Sources, agent: Agent, trampoline: PathBuf, reader: Reader) -> Self {
+    /// `trampoline`: the program that children are started through ([`children::trampoline`]). `state`: where the state
+    /// file is, or is to be.
+    pub fn new(sources: Sources, agent: Agent, trampoline: PathBuf, state: PathBuf, reader: Reader) -> Self {
         let Sources { poll, signals, sockets, control } = sources;
         Self {
             agent,
@@ -95,6 +110,7 @@ impl Driver {
             control,
             slots: Slots::default(),
             trampoline,
+            state,
             reader,
             scratch: vec![0; PACKET_IN_MAX].into_boxed_slice(),
             packet: Vec::with_capacity(PACKET_OUT_MAX),
@@ -110,14 +126,20 @@ impl Driver {
 
     /// Runs until the agent says that the process ends.
     pub fn run(mut self) -> Ended {
-        let code = self.run_loop();
-        Ended { code, clients: self.slots.into_clients() }
+        let how = self.run_loop();
+        if let Ok(End::Restart) = how {
+            self.end_children();
+        }
+        Ended { how, clients: self.slots.into_clients() }
     }
 
-    fn run_loop(&mut self) -> io::Result<u8> {
+    fn run_loop(&mut self) -> io::Result<End> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.drain(clock::now());
-        while self.exit.is_none() {
+        loop {
+            if let Some(end) = self.exit {
+                return Ok(end);
+            }
             match self.poll.poll(&mut events, self.wait(clock::now())) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
@@ -131,7 +153,6 @@ impl Driver {
             self.handle_timeouts(now);
             self.slots.release_closed();
         }
-        Ok(self.exit.unwrap_or_default())
     }
 
     /// How long nothing is due.
@@ -227,7 +248,7 @@ impl Driver {
     fn stop(&mut self, now: Instant, signal: i32) {
         if core::mem::replace(&mut self.stopping, true) {
             ::log::warn!("event=stop reason=second-signal ending at once");
-            self.exit = Some(u8::try_from(128 + signal).unwrap_or(u8::MAX));
+            self.exit = Some(End::Exit(u8::try_from(128 + signal).unwrap_or(u8::MAX)));
             return;
         }
         self.agent.stop(now);
@@ -306,9 +327,12 @@ impl Driver {
                 self.agent.handle_keys_written(now, id, keys, result);
             }
             Action::Reload { client } => self.reload(now, Some(client)),
-            Action::Persist { .. } => self.agent.handle_persisted(now, Ok(())),
-            Action::Restart => self.exit = Some(0),
-            Action::Exit { code } => self.exit = Some(code),
+            Action::Persist { text } => {
+                let result = statefile::write(&self.state, &text);
+                self.agent.handle_persisted(now, result);
+            }
+            Action::Restart => self.exit = Some(End::Restart),
+            Action::Exit { code } => self.exit = Some(End::Exit(code)),
         }
     }
 }

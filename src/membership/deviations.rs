@@ -52,12 +52,18 @@
 //! - One failed member is pinged in each probe round, the one that was not asked for longest. If it answers, a
 //!   push/pull follows, in which both sides refute: so a cut heals within seconds of its end. memberlist never asks
 //!   again, Serf every 30 s.
+//! - A failed member that a push/pull reports and that is not known here is taken over as failed, with its tags, unless
+//!   it was forgotten here within 24 hours: a newcomer must know whom its handlers would withdraw. memberlist ignores
+//!   it (P 7.6). What is known at second hand, so or from the state file, is not passed on in a push/pull: else two
+//!   nodes would remember for each other, for ever, whom both have to forget.
+//! - Who is in the state file as running is probed and exchanged tables with as any other, and another address may have
+//!   its name at once, until something of it is heard. Serf's snapshot only names whom to join.
 //! - Somebody's claim that a failed member is alive, with an incarnation that proves nothing, makes us ask that
 //!   member at once. memberlist would have forgotten the member, and believe it.
 //! - Who pings us and is failed or left here is told so beside the ack, and refutes at once. memberlist tells
 //!   suspects only, at its own next probe (Lifeguard's buddy system), and nobody gossips to a member that left.
 //! - Who knows nobody and is pinged asks the pinger for its table: it was restarted before others noticed.
-//! - A claim that somebody is alive whom a person said to forget, with an address and an incarnation that it had
+//! - A claim that somebody is alive who was forgotten, with an address and an incarnation that it had
 //!   then, is not believed for 24 hours, but makes us ask that address; when it answers, a push/pull follows.
 //!   memberlist, which forgets whoever is failed, believes it.
 //! - Join targets are tried for ever, 1 to 60 s apart, whenever nobody is known to run there; memberlist's `Join`

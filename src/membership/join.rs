@@ -27,6 +27,8 @@ pub(super) struct Join {
     backoff: Duration,
     busy: Busy,
     reached: bool,
+    /// Who is there, as far as is known.
+    member: Option<Box<str>>,
     /// All that it leads to is this node.
     is_self: bool,
     /// A person said to forget the member there: it is not tried until one runs there again.
@@ -56,6 +58,7 @@ impl Join {
             backoff: RETRY_MIN,
             busy: Busy::No,
             reached: false,
+            member: None,
             is_self,
             rests: false,
         }
@@ -72,6 +75,13 @@ impl Join {
 
     pub fn was_reached(&self) -> bool {
         self.reached || self.is_self || self.rests
+    }
+
+    /// Where it leads, and to whom. `None`: to this node, to one that a person said to forget, or, behind a NAT, to a
+    /// member that advertises another address.
+    pub fn entry(&self) -> Option<(&Target, Option<&str>)> {
+        let is_unknown = self.reached && self.member.is_none();
+        (!self.is_self && !self.rests && !is_unknown).then_some((&self.target, self.member.as_deref()))
     }
 
     pub fn is_of(&self, target: &Target) -> bool {
@@ -208,7 +218,10 @@ impl Membership {
     pub(super) fn review_joins(&mut self, now: Instant) {
         for i in 0..self.joins.len() {
             let satisfied = self.is_satisfied(i);
+            let there = self.table.members().iter().find(|m| self.joins[i].is_at(m.addr));
+            let there = there.filter(|m| m.name != self.config.node).map(|m| m.name.clone());
             let join = &mut self.joins[i];
+            join.member = there.or(join.member.take());
             if satisfied {
                 (join.reached, join.rests) = (true, false);
                 join.next_try = None;

@@ -63,6 +63,10 @@ pub struct Member {
     pub heard: bool,
     /// When it came back from failed; `None`: it never was, as far as is known.
     pub returned: Option<Instant>,
+    /// It is known from the state file or by another's word only: nothing that we pass on.
+    pub(super) hearsay: bool,
+    /// The system refused to send the last datagram to it.
+    pub(super) unsendable: bool,
     /// Serf-format tags ([`crate::wire::serf::tags`]).
     pub meta: Box<[u8]>,
     pub vsn: [u8; 6],
@@ -99,6 +103,8 @@ impl Member {
             since: now,
             heard: true,
             returned: None,
+            hearsay: false,
+            unsendable: false,
             meta: [].into(),
             vsn: [0; 6],
             udp_blocked: false,
@@ -235,9 +241,9 @@ impl Table {
         self.position(name).ok().map(|i| &mut self.members[i])
     }
 
-    /// The running member at `addr`, if there is one.
+    /// The member at `addr` that is known to run, and not only remembered, if there is one.
     pub fn running_at(&self, addr: SocketAddr) -> Option<&Member> {
-        self.members.iter().find(|m| m.addr == addr && m.state.is_running())
+        self.members.iter().find(|m| m.addr == addr && m.state.is_running() && m.heard)
     }
 
     /// Adds a member that is not there yet, at a random place of the probe order (SWIM, 4.3).

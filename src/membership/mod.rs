@@ -147,7 +147,11 @@ pub enum Event {
         cluster: Box<str>,
         addr: SocketAddr,
     },
-    /// A push/pull showed other tags of this node than it has now: of a former life.
+    /// A push/pull told of a failed member that was not known here; it is in the table now.
+    FoundFailed {
+        node: Box<str>,
+    },
+    /// A push/pull showed other tags of this node than it has now: older ones, or those of a former life.
     OwnSeen {
         meta: Box<[u8]>,
     },
@@ -297,8 +301,14 @@ pub struct Membership {
     joins_once: Vec<join::Once>,
     pings: Vec<ping::MemberPing>,
     last_try: TryId,
-    /// Whom a person said to forget.
+    /// Who was forgotten lately.
     tombstones: VecDeque<rules::Tombstone>,
+    /// Failed members that time does not make forgotten.
+    kept: Vec<Box<str>>,
+    /// Members of the state file that are still to be tried.
+    rejoins: Vec<SocketAddr>,
+    /// Probe rounds since the start.
+    rounds: u64,
     timers: [Option<Instant>; Timer::COUNT],
     last_gossip: Instant,
     leaving: Option<serf::Leave>,
@@ -372,6 +382,9 @@ impl Membership {
             pings: Vec::new(),
             last_try: 0,
             tombstones: VecDeque::new(),
+            kept: Vec::new(),
+            rejoins: Vec::new(),
+            rounds: 0,
             timers: [None; Timer::COUNT],
             last_gossip: Instant::ZERO,
             leaving: None,
@@ -455,6 +468,7 @@ impl Membership {
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, error: SendError) {
         self.begin_input(now);
         self.counters.send_errors += 1;
+        self.note_sent(to, false);
         if let Some(probe) = &mut self.probe {
             probe.note_send_error(to);
         }
@@ -544,9 +558,11 @@ impl Membership {
         self.awareness.score()
     }
 
-    /// Whether every configured join target was reached at least once since the start (or is oneself).
+    /// Whether every configured join target was reached at least once since the start (or is oneself), and everybody
+    /// whom the state file says to run was heard, or has failed.
     pub fn is_joined(&self) -> bool {
-        self.joins.iter().all(|join| join.was_reached())
+        let is_silent = |m: &Member| !m.heard && m.state.is_running();
+        self.joins.iter().all(|join| join.was_reached()) && !self.table.members().iter().any(is_silent)
     }
 
     // Helpers for all parts.

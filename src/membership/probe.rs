@@ -134,6 +134,7 @@ impl Membership {
     pub(super) fn probe_next(&mut self, now: Instant) {
         let interval = self.config.timing.probe_interval;
         self.set_timer(Timer::Probe, now + interval);
+        self.rounds += 1;
         self.ask_a_failed_one(now);
         if let Some(missed) = self.missed.take() {
             self.note_udp(&missed.node, false);
@@ -234,7 +235,9 @@ impl Membership {
     pub(super) fn tcp_ping_answered(&mut self, now: Instant, seq: u32) {
         if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq == seq) {
             probe.tcp_answered = true;
-            end_challenge(&mut self.enquiries, &probe.node);
+            let node = probe.node.clone();
+            end_challenge(&mut self.enquiries, &node);
+            self.hear(&node);
         } else {
             self.ping_by_tcp_done(now, seq, None);
         }
@@ -291,6 +294,7 @@ impl Membership {
             self.abandon_probe();
             self.awareness.apply(-1);
             end_challenge(&mut self.enquiries, &probe.node);
+            self.hear(&probe.node);
             match probe.seq == seq {
                 true => self.note_udp(&probe.node, true),
                 false => self.udp_missed(probe),

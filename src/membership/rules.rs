@@ -12,23 +12,23 @@ use crate::time::Instant;
 use crate::wire::stream::WireState;
 use crate::wire::{self, Alive, Claim, Message, serf};
 
-/// For so long it is known whom a person said to forget.
-const TOMBSTONE_TIME: Duration = Duration::from_secs(24 * 3600);
+/// For so long it is known who was forgotten.
+pub(super) const TOMBSTONE_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// From a member's leave intent until somebody suspects it: its own steps of leaving (5 s each, P 8.5), the next
 /// probe of it and a slow prober's second try, with as much again.
 const LEAVE_TIME: Duration = Duration::from_secs(30);
 
-/// A member that a person said to forget, as it was last known.
+/// A member that was forgotten, by a person's word or since its time was over, as it was last known.
 pub(super) struct Tombstone {
-    node: Box<str>,
-    addr: SocketAddr,
-    incarnation: u32,
-    until: Instant,
+    pub node: Box<str>,
+    pub addr: SocketAddr,
+    pub incarnation: u32,
+    pub until: Instant,
     /// When it was last asked whether it is there, since somebody says so.
-    asked_at: Option<Instant>,
+    pub asked_at: Option<Instant>,
     /// It was: what is said of it is believed again.
-    answered: bool,
+    pub answered: bool,
 }
 
 /// Why a member is not forgotten.
@@ -78,11 +78,13 @@ impl Membership {
         } else if known.wire_state() == WireState::Dead {
             // Proves nothing, but memberlist, which forgets, would believe it: ask the member itself.
             self.ask_whether_back(now, alive.node);
+        } else if alive.incarnation == known.incarnation {
+            self.hear(alive.node);
         }
     }
 
     /// Refuses what no real peer sends, or what must not be passed on; and members of another cluster.
-    fn check_alive(&mut self, alive: &Alive<'_>) -> Option<(AddrBytes, u16)> {
+    pub(super) fn check_alive(&mut self, alive: &Alive<'_>) -> Option<(AddrBytes, u16)> {
         let addr = AddrBytes::parse(alive.addr);
         let port = if alive.port == 0 { self.config.advertise.port() } else { alive.port };
         let vsn_fits = match alive.vsn {
@@ -147,6 +149,11 @@ impl Membership {
         self.broadcast(alive.node, &Message::Alive(*alive));
         let Some(member) = self.table.get_mut(alive.node) else { return };
         let (before, addr_before) = (member.state, member.addr);
+        let was_heard = core::mem::replace(&mut member.heard, true);
+        member.hearsay = false;
+        if before == State::Dead && known {
+            member.returned = Some(now);
+        }
         let new_meta = *member.meta != *alive.meta;
         member.suspicion = None;
         member.incarnation = alive.incarnation;
@@ -179,6 +186,7 @@ impl Membership {
         }
         match before {
             State::Dead | State::Left => self.events.push_back(Event::Joined { node, returned: known }),
+            _ if !was_heard => self.events.push_back(Event::Joined { node, returned: false }),
             State::Suspect => {
                 self.events.push_back(Event::Recovered { node: node.clone() });
                 if new_meta {
@@ -324,7 +332,8 @@ impl Membership {
         match member.state {
             State::Left if member.said_goodbye => *member.name != *self.config.node,
             State::Dead | State::Left => now.since(member.since) >= self.config.timing.reclaim_after,
-            State::Alive | State::Suspect => false,
+            // Whom only the state file has there may have moved since.
+            State::Alive | State::Suspect => !member.heard,
         }
     }
 
@@ -340,7 +349,7 @@ impl Membership {
 
     /// Forgets the member that has been gone for the longest, if there is one that is not expected back.
     fn make_room(&mut self) -> bool {
-        let gone = |m: &&Member| !m.state.is_running() && !self.is_expected(m);
+        let gone = |m: &&Member| !m.state.is_running() && !self.is_expected(m) && !self.is_kept(m);
         let oldest = self.table.members().iter().filter(gone).min_by_key(|m| m.since);
         let Some(name) = oldest.map(|m| m.name.clone()) else { return false };
         self.forget(|m| m.name == name);
@@ -354,34 +363,40 @@ impl Membership {
     /// `Ok`: whether `members` or `join` names it, so that the next start asks for it again. Errors change nothing.
     pub fn forget_member(&mut self, now: Instant, node: &str) -> Result<bool, NotForgotten> {
         let member = self.table.get(node).ok_or(NotForgotten::Unknown)?;
-        let (addr, state, incarnation) = (member.addr, member.state, member.incarnation);
+        let state = member.state;
         if *node == *self.config.node {
             return Err(NotForgotten::Oneself);
         }
         if state.is_running() {
             return Err(NotForgotten::Running(state));
         }
-        let expected = self.is_expected(member);
+        let (expected, addr) = (self.is_expected(member), member.addr);
         self.begin_input(now);
         self.joins.iter_mut().for_each(|join| join.forget(addr));
         self.enquiries.retain(|enquiry| *enquiry.node != *node);
-        self.tombstones.retain(|tombstone| *tombstone.node != *node && tombstone.until > now);
-        if self.tombstones.len() >= limits::TOMBSTONES_MAX {
-            self.tombstones.pop_front();
-        }
-        let until = now + TOMBSTONE_TIME;
-        let (asked_at, answered) = (None, false);
-        self.tombstones.push_back(Tombstone {
-            node: node.into(),
-            addr,
-            incarnation,
-            until,
-            asked_at,
-            answered,
-        });
+        self.bury(now, node);
         self.forget(|m| *m.name == *node);
         self.finish_input(now);
         Ok(expected)
+    }
+
+    /// For a while it is known that the member was forgotten.
+    fn bury(&mut self, now: Instant, node: &str) {
+        let Some(Member { addr, incarnation, .. }) = self.table.get(node) else { return };
+        let (node, addr, incarnation) = (node.into(), *addr, *incarnation);
+        let until = now + TOMBSTONE_TIME;
+        self.add_tombstone(
+            now,
+            Tombstone { node, addr, incarnation, until, asked_at: None, answered: false },
+        );
+    }
+
+    pub(super) fn add_tombstone(&mut self, now: Instant, new: Tombstone) {
+        self.tombstones.retain(|tombstone| tombstone.node != new.node && tombstone.until > now);
+        if self.tombstones.len() >= limits::TOMBSTONES_MAX {
+            self.tombstones.pop_front();
+        }
+        self.tombstones.push_back(new);
     }
 
     /// Whether a claim that a stranger is alive may be older than a person's word to forget it. Then it is asked, as
@@ -410,25 +425,34 @@ impl Membership {
         }
     }
 
-    /// Whether a person said to forget it, and it was not alive since.
+    /// Whether it was forgotten lately, and was not alive since.
     pub(super) fn is_forgotten(&self, now: Instant, node: &str) -> bool {
         self.tombstones.iter().any(|tombstone| *tombstone.node == *node && now < tombstone.until)
     }
 
     /// At each end of the probe order: members that have been gone for long leave the table (P 7.7).
     pub(super) fn forget_old(&mut self, now: Instant) {
-        let expired: Vec<Box<str>> = self
-            .table
-            .members()
-            .iter()
-            .filter(|m| !m.state.is_running() && now.since(m.since) > self.config.forget_after)
-            .filter(|m| m.state == State::Left || !self.is_expected(m))
-            .filter(|m| *m.name != *self.config.node)
-            .map(|m| m.name.clone())
-            .collect();
+        let expired: Vec<Box<str>> =
+            self.table.members().iter().filter(|m| self.is_overdue(now, m)).map(|m| m.name.clone()).collect();
+        // Others may forget them a little later, and must not bring them back until then.
+        expired.iter().for_each(|node| self.bury(now, node));
         if !expired.is_empty() {
             self.forget(|m| expired.contains(&m.name));
         }
+    }
+
+    /// Gone for so long that it is to be forgotten.
+    pub(super) fn is_overdue(&self, now: Instant, member: &Member) -> bool {
+        let is_kept = self.is_expected(member) || self.is_kept(member);
+        !member.state.is_running()
+            && now.since(member.since) > self.config.forget_after
+            && (member.state == State::Left || !is_kept)
+            && member.name != self.config.node
+    }
+
+    /// Failed, and still published: whoever takes its address away must know it.
+    fn is_kept(&self, member: &Member) -> bool {
+        member.state == State::Dead && self.kept.contains(&member.name)
     }
 
     fn forget(&mut self, gone: impl FnMut(&Member) -> bool) {

@@ -1,13 +1,73 @@
-//! What membership must know after a restart (`interfaces`, section 6).
+//! What membership must know after a restart (`interfaces`, section 6), and what it knows at second hand: from the
+//! state file, or by the word of a peer.
+
+use core::net::SocketAddr;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Membership;
+use super::member::AddrBytes;
+use super::rules::{TOMBSTONE_TIME, Tombstone};
+use super::sync::Cause;
+use super::{Event, Member, Membership, State, Target};
+use crate::limits;
 use crate::time::Instant;
+use crate::wire::stream::NodeState;
+use crate::wire::{Alive, base64};
+
+/// Members of the state file that are talked to at once at the start. One that answers tells of all others.
+const REJOINS_AT_ONCE: usize = 2;
 
 /// Own incarnation, members with addresses and tags, forgotten names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Saved {}
+#[serde(default)]
+pub struct Saved {
+    /// This node's; 0: unknown.
+    pub incarnation: u32,
+    members: Vec<SavedMember>,
+    forgotten: Vec<Forgotten>,
+}
+
+/// A member but this node itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct SavedMember {
+    name: Box<str>,
+    addr: SocketAddr,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    mapped: bool,
+    incarnation: u32,
+    state: SavedState,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    said_goodbye: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    hearsay: bool,
+    /// Unix time.
+    since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    returned: Option<u64>,
+    /// Tags as they go over the wire, in Base64.
+    tags: String,
+    vsn: [u8; 6],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SavedState {
+    /// Suspects too: a suspicion does not outlive its observer.
+    Alive,
+    Failed,
+    Left,
+}
+
+/// A forgotten member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Forgotten {
+    name: Box<str>,
+    addr: SocketAddr,
+    incarnation: u32,
+    /// Unix time.
+    until: u64,
+}
 
 /// What speaks against this node itself (`interfaces`, section 5, gate 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,25 +77,251 @@ pub struct Evidence {
     /// Other running members, and to how many of them the system refused to send last.
     pub others: usize,
     pub unsendable: usize,
-    /// Probe rounds ended since the start.
+    /// Probe rounds begun since the start, each with the end of the one before.
     pub rounds: u64,
+}
+
+/// A point of our clock as Unix time, and back. The date may have been set since, so it says only how old something
+/// is, and never puts anything into the future.
+#[derive(Clone, Copy)]
+struct Date {
+    now: Instant,
+    unix_now: u64,
+}
+
+impl Date {
+    fn unix(self, at: Instant) -> u64 {
+        self.unix_now.saturating_sub(self.now.since(at).as_secs())
+    }
+    fn instant(self, unix: u64) -> Instant {
+        self.now - Duration::from_secs(self.unix_now.saturating_sub(unix))
+    }
 }
 
 impl Membership {
     /// What a restart must not forget. `unix_now`: seconds since 1970, for what has an age.
-    pub fn saved(&self, _now: Instant, _unix_now: u64) -> Saved {
-        Saved {}
+    pub fn saved(&self, now: Instant, unix_now: u64) -> Saved {
+        let date = Date { now, unix_now };
+        let others = self.table.members().iter().filter(|m| m.name != self.config.node);
+        let graves = self.tombstones.iter().filter(|tombstone| now < tombstone.until && !tombstone.answered);
+        Saved {
+            incarnation: self.me().incarnation,
+            members: others.map(|m| SavedMember::new(m, date)).collect(),
+            forgotten: graves.map(|tombstone| Forgotten::new(tombstone, date)).collect(),
+        }
     }
 
-    /// Takes up what was saved; right after [`Membership::new`].
-    pub fn restore(&mut self, _now: Instant, _unix_now: u64, _saved: Saved) {}
+    /// Takes up what was saved; right after [`Membership::new`]. Who was running then is taken to run, but counts as
+    /// not heard; each is tried as if it stood in `join`. What makes no sense, or the configuration refuses by now, is
+    /// left out.
+    pub fn restore(&mut self, now: Instant, unix_now: u64, saved: Saved) {
+        self.begin_input(now);
+        let date = Date { now, unix_now };
+        if saved.incarnation > 0 {
+            // Others may know us with the one that was saved.
+            self.me_mut().incarnation = saved.incarnation.saturating_add(1);
+            self.broadcast_own_alive();
+        }
+        for forgotten in saved.forgotten.into_iter().take(limits::TOMBSTONES_MAX) {
+            if let Some(tombstone) = forgotten.tombstone(date) {
+                self.add_tombstone(now, tombstone);
+            }
+        }
+        for member in saved.members.into_iter().take(limits::MEMBERS_MAX - 1) {
+            self.restore_member(date, &member);
+        }
+        self.rng.shuffle(&mut self.rejoins);
+        for _ in 0..REJOINS_AT_ONCE {
+            self.rejoin_next(now);
+        }
+        self.changed = true;
+        self.finish_input(now);
+    }
+
+    fn restore_member(&mut self, date: Date, saved: &SavedMember) {
+        let Some(meta) = base64::decode(&saved.tags) else { return };
+        let addr = AddrBytes::new(saved.addr.ip(), saved.mapped);
+        let alive = Alive {
+            node: &saved.name,
+            addr: addr.as_slice(),
+            port: saved.addr.port(),
+            incarnation: saved.incarnation,
+            meta: &meta,
+            vsn: &saved.vsn,
+        };
+        let Some(mut member) = self.remembered(date.now, &alive) else { return };
+        member.state = match saved.state {
+            SavedState::Alive => State::Alive,
+            SavedState::Failed => State::Dead,
+            SavedState::Left => State::Left,
+        };
+        member.since = date.instant(saved.since);
+        member.returned = saved.returned.map(|unix| date.instant(unix));
+        member.said_goodbye = saved.said_goodbye;
+        // What was true of the running may not be any more; who had failed when we saw it, had.
+        member.hearsay = saved.hearsay || member.state == State::Alive;
+        if member.state == State::Alive && !self.joins.iter().any(|join| join.is_at(member.addr)) {
+            self.rejoins.push(member.addr);
+        }
+        self.table.insert(member, &mut self.rng);
+    }
+
+    /// A member that is known at second hand; `None`: it is known already, or cannot be one.
+    fn remembered(&mut self, now: Instant, alive: &Alive<'_>) -> Option<Member> {
+        if alive.incarnation == 0 || self.table.get(alive.node).is_some() {
+            return None;
+        }
+        let (addr, port) = self.check_alive(alive)?;
+        let mut member = Member::new(alive.node, SocketAddr::new(addr.ip(), port), now);
+        (member.mapped, member.incarnation) = (addr.is_mapped(), alive.incarnation);
+        (member.heard, member.hearsay) = (false, true);
+        member.meta = alive.meta.into();
+        member.vsn = alive.vsn.try_into().unwrap_or_default();
+        Some(member)
+    }
+
+    /// Talks to the next member of the state file of which nothing was heard yet.
+    pub(super) fn rejoin_next(&mut self, now: Instant) {
+        if self.leaving.is_some() {
+            return;
+        }
+        while let Some(to) = self.rejoins.pop() {
+            let is_silent = |m: &Member| m.addr == to && !m.heard && m.state.is_running();
+            if self.table.members().iter().any(is_silent) {
+                self.push_pull(now, to, Cause::Remembered);
+                return;
+            }
+        }
+    }
+
+    /// It is there, and not only remembered.
+    pub(super) fn hear(&mut self, node: &str) {
+        let Some(member) = self.table.get_mut(node) else { return };
+        if member.heard || !member.state.is_running() {
+            return;
+        }
+        (member.heard, member.hearsay) = (true, false);
+        self.changed = true;
+        self.events.push_back(Event::Joined { node: node.into(), returned: false });
+    }
+
+    /// A peer reports a failed member that nobody knows here. memberlist ignores it; here whoever takes an address away
+    /// must know whose it was (`interfaces`, section 5). Not if it was forgotten lately.
+    pub(super) fn take_over_failed(&mut self, now: Instant, node: &NodeState<'_>) {
+        if self.is_forgotten(now, node.name) || self.table.members().len() >= limits::MEMBERS_MAX {
+            return;
+        }
+        let NodeState { name, addr, port, incarnation, meta, vsn, .. } = *node;
+        let alive = Alive { node: name, addr, port, incarnation, meta, vsn };
+        let Some(mut member) = self.remembered(now, &alive) else { return };
+        member.state = State::Dead;
+        if let Some(intent) = self.serf.take_buffered(now, name) {
+            (member.intent_ltime, member.intent_leaves) = (intent.ltime, intent.leaves);
+            if intent.leaves {
+                member.state = State::Left; // as Serf sees it: it had said that it leaves
+            }
+        }
+        let has_failed = member.state == State::Dead;
+        self.table.insert(member, &mut self.rng);
+        if has_failed {
+            self.events.push_back(Event::FoundFailed { node: name.into() });
+        }
+    }
+
+    /// A peer's table has an entry for this node. Another one of our name that runs elsewhere is not meant.
+    pub(super) fn see_own_tags(&mut self, node: &NodeState<'_>) {
+        let me = self.me();
+        let is_here = AddrBytes::parse(node.addr).is_some_and(|addr| me.has_address(&addr, node.port));
+        let is_gone = node.state != crate::wire::stream::WireState::Alive;
+        if (is_here || is_gone) && *node.meta != *me.meta && node.meta.len() <= limits::META_MAX {
+            self.events.push_back(Event::OwnSeen { meta: node.meta.into() });
+        }
+    }
+
+    /// Failed members with these names are not forgotten when their time is over; a person may still say so.
+    pub fn set_kept(&mut self, names: &[&str]) {
+        self.kept = names.iter().map(|&name| name.into()).collect();
+    }
+
+    /// A datagram goes to `to`, or could not go.
+    pub(super) fn note_sent(&mut self, to: SocketAddr, sent: bool) {
+        for member in self.table.members_mut().iter_mut().filter(|m| m.addr == to) {
+            member.unsendable = !sent;
+        }
+    }
 
     pub fn evidence(&self, _now: Instant) -> Evidence {
-        Evidence { score: self.health_score(), ..Evidence::default() }
+        let others = || {
+            let is_other = |m: &&Member| m.state.is_running() && m.name != self.config.node;
+            self.table.members().iter().filter(is_other)
+        };
+        Evidence {
+            score: self.health_score(),
+            others: others().count(),
+            unsendable: others().filter(|m| m.unsendable).count(),
+            rounds: self.rounds,
+        }
     }
 
-    /// The configured join entries that are not this node itself, each with the member that was reached through it.
-    pub fn join_entries(&self) -> impl Iterator<Item = (&super::Target, Option<&str>)> {
-        core::iter::empty()
+    /// The configured join entries that are not this node itself, each with the member that is there, if that is
+    /// known. Left out is one that was reached and whose member advertises another address: that member is in the
+    /// table under its own name.
+    pub fn join_entries(&self) -> impl Iterator<Item = (&Target, Option<&str>)> {
+        self.joins.iter().filter_map(super::join::Join::entry)
+    }
+
+    /// Whether anybody else was heard since the start and runs.
+    pub fn knows_somebody(&self) -> bool {
+        self.table.members().iter().any(|m| m.heard && m.state.is_running() && m.name != self.config.node)
+    }
+}
+
+impl SavedMember {
+    fn new(member: &Member, date: Date) -> Self {
+        let state = match member.state {
+            State::Alive | State::Suspect => SavedState::Alive,
+            State::Dead => SavedState::Failed,
+            State::Left => SavedState::Left,
+        };
+        Self {
+            name: member.name.clone(),
+            addr: member.addr,
+            mapped: member.mapped,
+            incarnation: member.incarnation,
+            state,
+            said_goodbye: member.said_goodbye,
+            hearsay: member.hearsay && !member.state.is_running(),
+            since: date.unix(member.since),
+            returned: member.returned.map(|at| date.unix(at)),
+            tags: base64::encode(&member.meta),
+            vsn: member.vsn,
+        }
+    }
+}
+
+impl Forgotten {
+    fn new(tombstone: &Tombstone, date: Date) -> Self {
+        Self {
+            name: tombstone.node.clone(),
+            addr: tombstone.addr,
+            incarnation: tombstone.incarnation,
+            until: date.unix_now + tombstone.until.since(date.now).as_secs(),
+        }
+    }
+
+    /// `None`: its time is over.
+    fn tombstone(self, date: Date) -> Option<Tombstone> {
+        // Set back, the clock must not make it last for ever.
+        let left = Duration::from_secs(self.until.saturating_sub(date.unix_now)).min(TOMBSTONE_TIME);
+        let Self { name: node, addr, incarnation, .. } = self;
+        let until = date.now + left;
+        (!left.is_zero()).then_some(Tombstone {
+            node,
+            addr,
+            incarnation,
+            until,
+            asked_at: None,
+            answered: false,
+        })
     }
 }

@@ -38,6 +38,8 @@ pub(super) enum Cause {
     Target(usize),
     /// A person wants it joined.
     Person(TryId),
+    /// The state file has a member there.
+    Remembered,
 }
 
 /// One TCP exchange.
@@ -353,8 +355,9 @@ impl Membership {
         }
     }
 
-    /// The whole table as one message. Members that memberlist would have forgotten and whose versions could
-    /// spoil the exchange for others are left out.
+    /// The whole table as one message. Left out are members that memberlist would have forgotten and whose versions
+    /// could spoil the exchange for others; those that are known by hearsay only, so that nobody is remembered for
+    /// ever because everybody was told by the other; and those that are to be forgotten.
     fn encode_table(&self, now: Instant, join: bool) -> Vec<u8> {
         let dead_time = self.config.timing.gossip_to_the_dead;
         let own = self.own_vsn();
@@ -362,6 +365,7 @@ impl Membership {
             .table
             .members()
             .iter()
+            .filter(|m| !m.hearsay && !self.is_overdue(now, m))
             .filter(|m| m.is_current(now, dead_time) || speaks(&m.vsn, &own))
             .map(|m| (m, m.addr_bytes()))
             .collect();
@@ -385,6 +389,9 @@ impl Membership {
         self.verify_versions(now, table)?;
         for node in &table.nodes {
             let me = self.config.node.clone();
+            if *node.name == *me {
+                self.see_own_tags(node);
+            }
             let accuse = Claim { node: node.name, from: &me, incarnation: node.incarnation };
             match node.state {
                 WireState::Alive => self.handle_alive(
@@ -405,6 +412,9 @@ impl Membership {
             }
         }
         self.handle_user_state(now, table.user_state);
+        for node in table.nodes.iter().filter(|node| node.state == WireState::Dead) {
+            self.take_over_failed(now, node);
+        }
         Ok(())
     }
 
@@ -417,7 +427,8 @@ impl Membership {
             vsn: node.vsn.try_into().unwrap_or([0; 6]),
             known: node.vsn.len() == 6,
         });
-        let local = self.table.members().iter().filter(|m| m.is_current(now, dead_time)).map(|m| Versions {
+        let counts = |m: &&Member| m.is_current(now, dead_time) && !m.hearsay;
+        let local = self.table.members().iter().filter(counts).map(|m| Versions {
             name: &m.name,
             alive: m.state == State::Alive,
             vsn: m.vsn,
@@ -430,6 +441,13 @@ impl Membership {
         match cause {
             Cause::Member => {}
             Cause::Target(i) => self.target_tried(now, i, error.is_some()),
+            Cause::Remembered => {
+                self.rejoin_next(now);
+                if error.is_some() {
+                    return; // it may be gone for long
+                }
+                self.announce_first_join();
+            }
             Cause::Person(id) => {
                 self.person_tried(now, id, error.clone());
                 if error.is_some() {

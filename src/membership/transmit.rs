@@ -87,6 +87,7 @@ impl Membership {
             let nonce = self.nonces.next();
             // The CRC header is optional for the sender (P 1.2) and adds nothing to UDP's checksum and the tag.
             self.builder.finish(&self.envelope, nonce, false, buf);
+            self.note_sent(to, true);
             self.counters.packets_out += 1;
             self.counters.bytes_out += buf.len() as u64;
             self.arm_gossip(now);

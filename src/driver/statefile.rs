@@ -1,0 +1,199 @@
+//! The state file: read at the start, replaced as a whole, with the one before it kept beside it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::files::{read_bounded, reason};
+use super::keyfile::{draft, folder};
+use crate::agent::state::Saved;
+use crate::limits::STATE_FILE_MAX;
+
+/// What was found at the start.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// `None`: there is nothing, or nothing of use.
+    pub saved: Option<Saved>,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the state, or, where that is of no use, the one before it. A file of no use is set aside as `NAME.damaged`,
+/// in place of an older one.
+pub fn read(path: &Path) -> Found {
+    let mut found = Found::default();
+    let previous = beside(path, "previous");
+    match read_one(path) {
+        Ok(Some(saved)) => return Found { saved: Some(saved), ..found },
+        Ok(None) => {}
+        Err(why) => {
+            let damaged = beside(path, "damaged");
+            let kept = match fs::rename(path, &damaged) {
+                Ok(()) => format!("it was set aside as {}", damaged.display()),
+                Err(error) => format!("it could not be set aside: {}", reason(&error)),
+            };
+            found.warnings.push(format!("{}: {why}; {kept}", path.display()));
+        }
+    }
+    match read_one(&previous) {
+        Ok(Some(saved)) => {
+            found.saved = Some(saved);
+            found.warnings.push(format!("the previous state is used instead, {}", previous.display()));
+        }
+        Ok(None) if found.warnings.is_empty() => {}
+        Ok(None) => found.warnings.push("there is no previous state; starts without one".into()),
+        Err(why) => {
+            found.warnings.push(format!("{}: {why}; starts without a state", previous.display()));
+        }
+    }
+    found
+}
+
+fn read_one(path: &Path) -> Result<Option<Saved>, String> {
+    match read_bounded(path, STATE_FILE_MAX) {
+        Ok((text, _)) => Saved::parse(&text).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(reason(&error)),
+    }
+}
+
+/// Replaces the file, or leaves all as it is: whatever fails, and whenever the machine stops, one whole state is
+/// there. The file that it replaces is kept as `NAME.previous`. Errors: what the system says, with the file's name.
+pub fn write(path: &Path, text: &str) -> Result<(), String> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let new = draft(&path);
+    replace(&path, &new, text).map_err(|error| {
+        let _ = fs::remove_file(&new);
+        format!("{}: {}", path.display(), reason(&error))
+    })
+}
+
+fn replace(path: &Path, new: &Path, text: &str) -> io::Result<()> {
+    if text.len() > STATE_FILE_MAX {
+        return Err(io::Error::other(format!("would be longer than {STATE_FILE_MAX} bytes")));
+    }
+    // Somebody may have removed it.
+    make_folder(folder(path))?;
+    remove(new)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    keep_previous(path)?;
+    fs::rename(new, path)?;
+    File::open(folder(path))?.sync_all()
+}
+
+/// In one step, so that there is always one. The file has both names for a moment.
+fn keep_previous(path: &Path) -> io::Result<()> {
+    let previous = beside(path, "previous");
+    let link = draft(&previous);
+    remove(&link)?;
+    match fs::hard_link(path, &link) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Not every file system has links.
+        Err(_) => return fs::copy(path, &previous).map(drop),
+        Ok(()) => {}
+    }
+    fs::rename(&link, &previous)?;
+    // Nothing was renamed if both were one file already.
+    remove(&link)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// For its owner alone, if it is missing.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// `NAME.suffix`
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn test_folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("picored-state-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    fn state(node: &str) -> String {
+        Saved { v: 1, node: node.into(), ..Saved::default() }.text()
+    }
+
+    fn node(found: &Found) -> Option<&str> {
+        found.saved.as_ref().map(|saved| &*saved.node)
+    }
+
+    #[test]
+    fn a_state_is_replaced_as_a_whole_and_the_previous_one_is_kept() {
+        let folder = test_folder("replace");
+        let path = folder.join("state.json");
+        assert!(read(&path).saved.is_none() && read(&path).warnings.is_empty());
+        for name in ["a", "b", "b", "c"] {
+            write(&path, &state(name)).unwrap();
+            assert_eq!(node(&read(&path)), Some(name));
+        }
+        assert_eq!(fs::read_to_string(beside(&path, "previous")).unwrap(), state("b"));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing else is left behind");
+        for file in [path.clone(), beside(&path, "previous")] {
+            assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_state_is_set_aside_and_the_previous_one_used() {
+        let folder = test_folder("damaged");
+        let path = folder.join("state.json");
+        let whole = state("b");
+        let too_long = "x".repeat(STATE_FILE_MAX + 1);
+        for bad in ["", "\0\0\0", whole.split_at(20).0, "{\"v\": 2, \"node\": \"b\"}", &too_long] {
+            write(&path, &state("a")).unwrap();
+            write(&path, &whole).unwrap();
+            fs::write(&path, bad).unwrap();
+            let found = read(&path);
+            assert_eq!((node(&found), found.warnings.len()), (Some("a"), 2), "{:?}", found.warnings);
+            assert_eq!(fs::read_to_string(beside(&path, "damaged")).unwrap(), bad);
+            // And again, with nothing written since.
+            assert_eq!(node(&read(&path)), Some("a"));
+            // What is written next does not cost the previous one.
+            write(&path, &state("c")).unwrap();
+            assert_eq!(fs::read_to_string(beside(&path, "previous")).unwrap(), state("a"));
+        }
+        fs::write(&path, "[").unwrap();
+        fs::write(beside(&path, "previous"), "{").unwrap();
+        let found = read(&path);
+        assert_eq!((node(&found), found.warnings.len()), (None, 2), "{:?}", found.warnings);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_old_state() {
+        let folder = test_folder("unwritable");
+        let path = folder.join("state.json");
+        write(&path, &state("a")).unwrap();
+        let error = write(&path, &"x".repeat(STATE_FILE_MAX + 1)).unwrap_err();
+        assert!(error.contains("state.json: would be longer"), "{error}");
+        // A folder has the name of the draft: nobody can write there.
+        fs::create_dir(draft(&path)).unwrap();
+        assert!(write(&path, &state("b")).is_err());
+        assert_eq!(node(&read(&path)), Some("a"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
