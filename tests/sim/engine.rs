@@ -4,18 +4,17 @@
 use std::cmp::{Ordering, Reverse};
 use std::net::{IpAddr, SocketAddr};
 
-use picored::agent::{Action, AttemptId};
-use picored::check::attempt::{Exit, Outcome, Target};
-use picored::delivery::{Run, RunId, Signal};
+use picored::agent::Action;
+use picored::check::attempt::{Exit, Outcome};
+use picored::delivery::RunId;
 use picored::membership;
 use picored::membership::SendError;
 use picored::time::Instant;
 
 use crate::net::Segment;
-use crate::node::{Behaviour, Input, Node, Running, SOCKET_BUFFER};
-use crate::outside::Told;
+use crate::node::{Input, Node, SOCKET_BUFFER};
 use crate::world::World;
-use crate::{invariants, millis};
+use crate::{invariants, millis, rules};
 
 /// Something on its way.
 pub struct Entry {
@@ -41,6 +40,17 @@ pub enum What {
         node: usize,
         life: u32,
         input: Input,
+    },
+    /// Of a handler's run that this life of the process started.
+    Exit {
+        node: usize,
+        life: u32,
+        id: RunId,
+        exit: Exit,
+    },
+    /// The process that took another's place.
+    Start {
+        node: usize,
     },
 }
 
@@ -122,6 +132,12 @@ impl World {
                     self.deliver(node, input);
                 }
             }
+            What::Exit { node, life, id, exit } => self.child_ends(node, life, id, exit),
+            What::Start { node } => {
+                if !self.nodes[node].is_running() && self.nodes[node].powered {
+                    self.start_index(node);
+                }
+            }
         }
     }
 
@@ -145,7 +161,9 @@ impl World {
             return;
         }
         node.frozen = false;
+        node.suspended = false;
         let waiting = std::mem::take(&mut node.inbox);
+        self.resume_children(index);
         for input in waiting {
             self.handle(index, input);
         }
@@ -160,20 +178,14 @@ impl World {
             Input::Packet { from, mut bytes } => agent.handle_packet(now, from, &mut bytes),
             Input::Resolved { id, addresses } => agent.handle_resolved(now, id, &addresses, "no such host"),
             Input::Attempt { id, outcome } => {
-                if node.attempts.remove(&id).is_some() {
+                if self.end_attempt(index, id, outcome.passed()).is_some()
+                    && let Some(agent) = &mut self.nodes[index].agent
+                {
                     agent.handle_attempt(now, id, outcome);
                 }
             }
-            Input::Exit { id, exit } => {
-                let Some(running) = node.runs.remove(&id) else { return };
-                if running.told.is_sync() && exit == Exit::Code(0) {
-                    self.outside.write(now, &node.name, &running.told);
-                }
-                if let (Some((addr, state)), Exit::Code(0)) = (&running.told.call, &exit) {
-                    self.outside.call(&node.name, *addr, state);
-                }
-                agent.handle_exit(now, id, exit, b"scripted\n");
-            }
+            Input::Exit { id, exit } => agent.handle_exit(now, id, exit, b"scripted\n"),
+            Input::Persisted(result) => agent.handle_persisted(now, result),
             Input::Accept { stream, from } => self.accept(index, stream, from),
             Input::Stream { stream, end, segment } => self.stream_event(index, stream, end, segment),
         }
@@ -210,11 +222,19 @@ impl World {
         node.wake = deadline.map(|at| at.max(now) + late);
         if node.exited.is_none() {
             node.agent = Some(agent);
+            for (index, told) in std::mem::take(&mut self.to_judge) {
+                rules::judge(self, index, &told);
+            }
             return;
         }
-        let life = node.life;
+        let (life, restarting) = (node.life, node.restarting);
         node.clear();
+        node.restarting = false;
         self.drop_streams(index, life);
+        self.to_judge.retain(|(node, _)| *node != index);
+        if restarting {
+            self.push(now + millis(50), What::Start { node: index });
+        }
     }
 
     fn send_packet(&mut self, index: usize, to: SocketAddr, bytes: &[u8]) {
@@ -245,13 +265,11 @@ impl World {
             Action::Attempt { id, target } => self.start_attempt(index, id, &target),
             Action::AttemptAbort { id } => {
                 // A connection is closed and nothing is answered; a child is, when it has ended.
-                let attempts = &mut self.nodes[index].attempts;
-                match attempts.get(&id) {
-                    Some(true) => {
-                        let outcome = Outcome::Fail("killed by signal 15".into());
-                        self.later(index, 5, 50, Input::Attempt { id, outcome });
-                    }
-                    _ => drop(attempts.remove(&id)),
+                if self.nodes[index].attempts.get(&id).is_some_and(|attempt| attempt.is_child) {
+                    let outcome = Outcome::Fail("killed by signal 15".into());
+                    self.later(index, 5, 50, Input::Attempt { id, outcome });
+                } else {
+                    self.end_attempt(index, id, false);
                 }
             }
             Action::AttemptKill { id } => {
@@ -260,64 +278,34 @@ impl World {
             }
             Action::Run { id, run } => self.start_run(index, id, &run),
             Action::Signal { id, signal } => self.signal(index, id, signal),
-            Action::Reply { line, last, .. } => {
-                self.nodes[index].reply.push(line);
-                self.nodes[index].reply_complete |= last;
+            Action::Reply { client, line, last } => {
+                let reply = self.nodes[index].replies.entry(client).or_default();
+                reply.0.push(line);
+                reply.1 |= last;
             }
             Action::Log { line, .. } => {
                 let now = self.now;
                 self.nodes[index].note(now, &line);
             }
             Action::WriteKeys { .. } | Action::Reload { .. } => unreachable!("nobody here asks for it"),
-            Action::Persist { .. } | Action::Restart => {}
+            Action::Persist { text } => {
+                invariants::check_state(self, index, &text);
+                let result = self.nodes[index].disk.write(text);
+                self.later(index, 0, 2, Input::Persisted(result));
+            }
+            Action::Restart => {
+                self.nodes[index].exited = Some(0);
+                self.nodes[index].restarting = true;
+            }
             Action::Exit { code } => self.nodes[index].exited = Some(code),
         }
     }
 
     /// Back to the same process, between `from` and `to` milliseconds later.
-    fn later(&mut self, node: usize, from: u64, to: u64, input: Input) {
+    pub fn later(&mut self, node: usize, from: u64, to: u64, input: Input) {
         let delay = millis(from) + self.rng.duration_below(millis(to - from));
         let life = self.nodes[node].life;
         self.push(self.now + delay, What::Input { node, life, input });
-    }
-
-    fn start_attempt(&mut self, index: usize, id: AttemptId, target: &Target) {
-        let is_child = matches!(target, Target::Exec(_));
-        let outcome = self.nodes[index].probe(target);
-        let fresh = self.nodes[index].attempts.insert(id, is_child).is_none();
-        assert!(fresh, "{}", self.blame("an attempt's number was given twice"));
-        if let Some(outcome) = outcome {
-            self.later(index, 1, 20, Input::Attempt { id, outcome });
-        }
-    }
-
-    fn start_run(&mut self, index: usize, id: RunId, run: &Run) {
-        let told = Told::read(run);
-        invariants::check_run(self, index, &told);
-        let node = &mut self.nodes[index];
-        let behaviour = match node.failing == Some(&told.handler) {
-            true => Behaviour::Fail(1),
-            false => node.script.pop_front().unwrap_or(node.behaviour),
-        };
-        node.runs.insert(id, Running { told: told.clone(), behaviour });
-        let name = node.name.clone();
-        self.outside.started(self.now, &name, &told);
-        match behaviour {
-            Behaviour::Succeed => self.later(index, 50, 1_500, Input::Exit { id, exit: Exit::Code(0) }),
-            Behaviour::Fail(code) => self.later(index, 50, 1_500, Input::Exit { id, exit: Exit::Code(code) }),
-            Behaviour::Slow => self.later(index, 2_000, 12_000, Input::Exit { id, exit: Exit::Code(0) }),
-            Behaviour::Hang | Behaviour::IgnoreTerm | Behaviour::IgnoreKill => {}
-        }
-    }
-
-    fn signal(&mut self, index: usize, id: RunId, signal: Signal) {
-        let Some(running) = self.nodes[index].runs.get(&id) else { return };
-        let exit = match (signal, running.behaviour) {
-            (Signal::Term, Behaviour::IgnoreTerm) | (_, Behaviour::IgnoreKill) => return,
-            (Signal::Term, _) => Exit::Signal(15),
-            (Signal::Kill, _) => Exit::Signal(9),
-        };
-        self.later(index, 1, 20, Input::Exit { id, exit });
     }
 }
 

@@ -8,14 +8,24 @@ use picored::safety::AllDown;
 use picored::wire::packet::{Envelope, open};
 use picored::wire::{Error, Message};
 
+use crate::node::Minute;
 use crate::observe::Seen;
-use crate::outside::Told;
+use crate::secs;
+use crate::told::Told;
 use crate::world::World;
 
 /// Wake-ups at one moment; more is spinning. One may be due for each of a handful of timers.
 const WAKES_MAX: u32 = 64;
 /// Packets and actions of one drain; a join of a large cluster makes a few hundred.
 const DRAIN_MAX: u32 = 10_000;
+
+/// In a minute a node has some 60 s / 400 ms gossip rounds, 20 probes with their deadlines, and checks.
+const WAKES_A_MINUTE: u32 = 1_500;
+/// Every 5 s, if anything changed all the time; others come at once before a run or at a person's word.
+const PERSISTS_A_MINUTE: u32 = 14;
+const MINUTE: std::time::Duration = secs(60);
+/// Of a handful of nodes, in bytes.
+const STATE_MAX: usize = 64 << 10;
 
 /// Type bytes of the wrappers (protocol page, 3.1).
 const TYPE_COMPRESS: u8 = 9;
@@ -27,7 +37,32 @@ pub fn count_wake(world: &mut World, index: usize) {
     let (last, times) = world.nodes[index].woken;
     let times = if last == now { times + 1 } else { 1 };
     world.nodes[index].woken = (now, times);
+    world.nodes[index].minute.wakes += 1;
+    check_minute(world, index);
     assert!(times <= WAKES_MAX, "{}", world.blame(&format!("{} spins", world.nodes[index].name)));
+}
+
+/// The state file is written seldom and stays small.
+pub fn check_state(world: &mut World, index: usize, text: &str) {
+    let small = text.len() <= STATE_MAX;
+    assert!(small, "{}", world.blame(&format!("{} bytes of state: {text}", text.len())));
+    world.nodes[index].minute.persists += 1;
+}
+
+/// Once a minute: what was counted since is no more than there is reason for.
+fn check_minute(world: &mut World, index: usize) {
+    let (now, minute) = (world.now, world.nodes[index].minute);
+    if now.since(minute.began) < MINUTE {
+        return;
+    }
+    world.nodes[index].minute = Minute { began: now, ..Minute::default() };
+    // It may have stood still.
+    let minutes = (now.since(minute.began).as_secs() / MINUTE.as_secs()) as u32 + 1;
+    let name = &world.nodes[index].name;
+    let wakes = minute.wakes <= WAKES_A_MINUTE * minutes;
+    assert!(wakes, "{}", world.blame(&format!("{name} woke up {} times in a minute", minute.wakes)));
+    let persists = minute.persists <= (PERSISTS_A_MINUTE + 2 * minute.reasons) * minutes;
+    assert!(persists, "{}", world.blame(&format!("{name} wrote its state {} times", minute.persists)));
 }
 
 /// A drain ends.
@@ -101,7 +136,8 @@ pub fn check_run(world: &World, index: usize, told: &Told) {
         "{}",
         world.blame(&format!("{} runs {} twice at once: {told:?}", node.name, told.handler))
     );
-    let may_be_empty = world.settings.all_down == AllDown::Empty;
+    let settings = node.settings.as_ref().unwrap_or(&world.settings);
+    let may_be_empty = settings.all_down == AllDown::Empty;
     let empties = told.is_sync() && told.addrs.is_empty() && !may_be_empty;
     assert!(!empties, "{}", world.blame(&format!("{} publishes nothing: {told:?}", node.name)));
     let mut sorted = told.addrs.clone();
@@ -131,6 +167,8 @@ pub fn inspect(world: &mut World) {
         assert!(known, "{}", world.blame(&format!("{name} lists nodes that never were: {view:?}")));
         let itself = view.iter().find(|seen| seen.name == name);
         let Some(itself) = itself else { panic!("{}", world.blame(&format!("{name} does not list itself"))) };
+        let now = world.now;
+        world.nodes[index].shadow.sample(now, &view);
         for seen in &view {
             let fits = seen.tags_len <= META_MAX;
             assert!(
@@ -144,6 +182,15 @@ pub fn inspect(world: &mut World) {
         let fine = ["alive", "left"].contains(&itself.state.as_str());
         assert!(fine, "{}", world.blame(&format!("{name} shows itself as {}", itself.state)));
     }
+}
+
+/// Whom this node shows as running.
+pub fn alive_in_view(world: &mut World, index: usize) -> Vec<String> {
+    let running = |seen: &Seen| seen.state == "alive" || seen.state == "suspect";
+    let mut alive: Vec<String> =
+        world.view(index).into_iter().filter(running).map(|seen| seen.name).collect();
+    alive.sort_unstable();
+    alive
 }
 
 /// A member's incarnation never falls in the eyes of a process, as long as it stays at its address (a

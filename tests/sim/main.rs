@@ -6,19 +6,32 @@
 //! the tests share: seeds, units, printing.
 
 mod behaviour;
+mod children;
+mod disk;
+mod electorate;
 mod engine;
+mod faults;
 mod handlers;
 mod invariants;
 mod net;
 mod node;
 mod observe;
 mod outside;
+mod person;
+mod public;
 mod records;
+mod rules;
 mod scenarios;
+mod settings;
 mod starts;
+mod stories;
+mod stories_count;
+mod stories_gates;
+mod stories_memory;
 mod streams;
 mod swarm;
 mod table;
+mod told;
 mod world;
 
 use std::io::Write as _;
@@ -53,12 +66,15 @@ fn number_from_environment(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Runs `story` with each of the seeds `1..=count`, or `SEEDS` many, or with `SEED` alone. A failing
+/// Runs `story` with each of the seeds `1..=count`, or `SEEDS` many (from `FIRST` on), or with `SEED` alone. A failing
 /// seed does not stop the others; at the end all of them are named with the command that repeats them.
 pub fn for_seeds(count: u64, story: impl Fn(u64)) {
     let seeds: Vec<u64> = match number_from_environment("SEED") {
         Some(seed) => vec![seed],
-        None => (1..=number_from_environment("SEEDS").unwrap_or(count)).collect(),
+        None => {
+            let first = number_from_environment("FIRST").unwrap_or(1);
+            (first..first + number_from_environment("SEEDS").unwrap_or(count)).collect()
+        }
     };
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("").to_string();

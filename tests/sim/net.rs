@@ -16,6 +16,9 @@ pub const DATAGRAM_MAX: usize = 65_507;
 /// A TCP segment's retransmissions end here; later ones would come after every timeout anyway.
 const RETRANSMISSIONS_MAX: u32 = 5;
 
+/// What the public and the witnesses are to a link: everybody else.
+pub const INTERNET: usize = usize::MAX - 1;
+
 /// How all links behave.
 #[derive(Clone, Debug)]
 pub struct Link {
@@ -81,6 +84,8 @@ pub struct Net {
     pub link: Link,
     /// Directed: datagrams from the first to the second vanish.
     cuts: BTreeSet<(usize, usize)>,
+    /// As cuts, but of gossip alone: a firewall in front of its port.
+    blocked: BTreeSet<(usize, usize)>,
     pub streams: BTreeMap<u64, Stream>,
     streams_made: u64,
     rng: Rng,
@@ -93,6 +98,7 @@ impl Net {
         Self {
             link: Link::default(),
             cuts: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             streams: BTreeMap::new(),
             streams_made: 0,
             rng: Rng::new(seed),
@@ -111,17 +117,33 @@ impl Net {
 
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.blocked.clear();
     }
 
+    pub fn block_gossip(&mut self, from: usize, to: usize) {
+        self.blocked.insert((from, to));
+    }
+
+    /// For everything.
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
         self.cuts.contains(&(from, to))
+    }
+
+    /// For gossip.
+    fn is_shut(&self, from: usize, to: usize) -> bool {
+        self.is_cut(from, to) || self.blocked.contains(&(from, to))
+    }
+
+    /// Nothing is cut or blocked anywhere, and little is lost.
+    pub fn is_whole(&self) -> bool {
+        self.cuts.is_empty() && self.blocked.is_empty() && self.link.loss < 0.1
     }
 
     /// When copies of a datagram that is sent now arrive: none, one or two times.
     pub fn datagram(&mut self, now: Instant, from: usize, to: usize, len: usize) -> [Option<Instant>; 2] {
         self.datagrams += 1;
         self.bytes += len as u64;
-        if len > DATAGRAM_MAX || self.is_cut(from, to) || self.chance(self.link.loss) {
+        if len > DATAGRAM_MAX || self.is_shut(from, to) || self.chance(self.link.loss) {
             return [None; 2];
         }
         let second = self.chance(self.link.duplicates).then(|| now + self.delay(true));
@@ -174,7 +196,7 @@ impl Net {
         towards: usize,
         segment: &Segment,
     ) -> Option<Instant> {
-        let cut = self.is_cut(from, to) || self.is_cut(to, from);
+        let cut = self.is_shut(from, to) || self.is_shut(to, from);
         let stream = self.streams.get_mut(&number)?;
         stream.broken |= cut;
         if stream.broken {
@@ -235,7 +257,7 @@ mod tests {
 
     fn stream(net: &mut Net) -> u64 {
         let end = |node| End { node, life: 1, id: 7, gone: false };
-        let number = net.open(end(0), crate::node::first_address(1));
+        let number = net.open(end(0), crate::settings::first_address(1));
         net.accepted(number, end(1));
         number
     }

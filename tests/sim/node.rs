@@ -2,20 +2,21 @@
 //! scripted behaviour, and the ways in which a server can be away.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use picored::agent::{self, Agent, AppConfig, AttemptId};
-use picored::check::attempt::{ExecTarget, Exit, Outcome, Target};
-use picored::check::{self, CheckConfig};
-use picored::delivery::{self, Mode, Place, RunId};
-use picored::membership::{self, ResolveId, Timing};
-use picored::safety::{self, AllDown, AppPolicy, MinUp};
+use picored::agent::{Agent, AttemptId};
+use picored::check::attempt::{Exit, Outcome};
+use picored::delivery::RunId;
+use picored::membership::{ResolveId, Timing};
 use picored::time::Instant;
-use picored::wire::crypt::{Key, KeyRing};
 
-use crate::outside::Told;
-use crate::{hours, mins, secs};
+use crate::disk::{Disk, Memory};
+use crate::electorate::Shadow;
+use crate::engine::Entry;
+use crate::secs;
+use crate::settings::{Settings, first_address};
+use crate::told::Told;
 
 /// How an application answers its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,152 +33,18 @@ pub enum Behaviour {
     Succeed,
     /// Succeeds after some seconds.
     Slow,
+    /// Succeeds after so long.
+    Takes(Duration),
     /// Ends with this code and changes nothing outside.
     Fail(i32),
+    /// Does its work, and ends with this code all the same.
+    FailAfter(i32),
     /// Until it gets TERM.
     Hang,
     /// Until it gets KILL.
     IgnoreTerm,
     /// As long as the machine is up: it waits for a disk that does not answer.
     IgnoreKill,
-}
-
-/// What the cluster's nodes have in common; [`Settings::config`] makes a node's configuration of it.
-#[derive(Clone)]
-pub struct Settings {
-    pub timing: Timing,
-    pub apps: Vec<String>,
-    pub all_down: AllDown,
-    /// One `sync` handler named `dns` for all apps.
-    pub handler: bool,
-    /// Other handlers, besides `dns`.
-    pub handlers: Vec<delivery::Config>,
-    /// Apps are checked by a program instead of a connection.
-    pub exec: bool,
-    pub resync: Duration,
-    pub check_interval: Duration,
-    /// As many of the first nodes are named in everybody's `join`.
-    pub seeds: usize,
-    pub key: Option<[u8; 16]>,
-}
-
-/// The timing of the default profile, `picored`.
-pub fn picored_timing() -> Timing {
-    picored::config::profile::timing("picored")
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            timing: picored_timing(),
-            apps: Vec::new(),
-            all_down: AllDown::Keep,
-            handler: true,
-            handlers: Vec::new(),
-            exec: false,
-            resync: mins(10),
-            check_interval: secs(10),
-            seeds: 3,
-            key: None,
-        }
-    }
-}
-
-/// Where the app with this index listens, on its own machine.
-pub fn app_target(index: usize) -> SocketAddr {
-    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 8_000 + index as u16)
-}
-
-/// The first gossip address of the node with this index.
-pub fn first_address(index: usize) -> SocketAddr {
-    SocketAddr::new(Ipv4Addr::new(10, 0, (index / 200) as u8, (index % 200) as u8 + 1).into(), 7_946)
-}
-
-impl Settings {
-    fn config(&self, name: &str, advertise: SocketAddr, timing: &Timing) -> agent::Config {
-        let join = (0..self.seeds).map(first_address).filter(|&seed| seed != advertise);
-        let key = |bytes: [u8; 16]| Key::new(&bytes).expect("16 bytes are a key");
-        agent::Config {
-            membership: membership::Config {
-                node: name.into(),
-                cluster: "default".into(),
-                advertise,
-                label: Box::default(),
-                keys: KeyRing { keys: self.key.map(key).into_iter().collect() },
-                delegate_versions: [2, 5, 5],
-                timing: timing.clone(),
-                join: join.map(membership::Target::Addr).collect(),
-                members: Vec::new(),
-                allow: Vec::new(),
-                forget_after: hours(72),
-            },
-            apps: (0..self.apps.len()).map(|index| self.app(index)).collect(),
-            handlers: self.all_handlers(),
-            safety: safety::Config::default(),
-            publish: Vec::new(),
-            tags: Vec::new(),
-            no_effect: Vec::new(),
-            keys_file: None,
-        }
-    }
-
-    fn all_handlers(&self) -> Vec<delivery::Config> {
-        let dns = (self.handler && !self.apps.is_empty()).then(|| self.handler());
-        dns.into_iter().chain(self.handlers.iter().cloned()).collect()
-    }
-
-    fn app(&self, index: usize) -> AppConfig {
-        let program = || ExecTarget {
-            argv: vec!["/usr/local/lib/picored/check".into(), index.to_string().into()],
-            warn_ok: false,
-        };
-        let check = CheckConfig {
-            target: match self.exec {
-                true => Target::Exec(Box::new(program())),
-                false => Target::Tcp(app_target(index)),
-            },
-            interval: self.check_interval,
-            timeout: secs(5),
-            rise: 2,
-            fall: 3,
-        };
-        AppConfig {
-            check: check::Config {
-                name: self.apps[index].as_str().into(),
-                checks: vec![check],
-                grace: secs(30),
-                hold_up: secs(15),
-            },
-            policy: AppPolicy {
-                min_up: MinUp::Count(1),
-                all_down: self.all_down.clone(),
-                verify: None,
-                hold_up: secs(15),
-            },
-            publish: Vec::new(),
-        }
-    }
-
-    /// One `sync` handler named `dns` for all apps.
-    pub fn handler(&self) -> delivery::Config {
-        let mut apps: Vec<Box<str>> = self.apps.iter().map(|app| app.as_str().into()).collect();
-        apps.sort_unstable();
-        delivery::Config {
-            name: "dns".into(),
-            run: vec!["/etc/picored/handlers/nsupdate".into()],
-            mode: Mode::Sync,
-            apps,
-            place: Place::One,
-            events: Vec::new(),
-            member_events: Vec::new(),
-            timeout: secs(30),
-            debounce: secs(3),
-            min_interval: secs(5),
-            resync: self.resync,
-            env: Vec::new(),
-            user: None,
-        }
-    }
 }
 
 /// What reaches the process, and waits while it is frozen.
@@ -205,6 +72,7 @@ pub enum Input {
         id: RunId,
         exit: Exit,
     },
+    Persisted(Result<(), String>),
     Resolved {
         id: ResolveId,
         addresses: Vec<IpAddr>,
@@ -224,6 +92,22 @@ pub struct Note {
 pub struct Running {
     pub told: Told,
     pub behaviour: Behaviour,
+    pub began: Instant,
+}
+
+/// An attempt under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Underway {
+    pub is_child: bool,
+    /// Somewhere else than on the own machine.
+    pub public: Option<SocketAddr>,
+}
+
+/// The last attempt at a public address that ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried {
+    pub ended: Instant,
+    pub answered: bool,
 }
 
 /// Datagrams that a socket holds for a process that does not read (212,992 bytes on Linux, small ones
@@ -242,37 +126,79 @@ pub struct Node {
     pub agent: Option<Agent>,
     /// Counts the starts of the process.
     pub life: u32,
+    pub started: Instant,
     /// The machine; without it not even its kernel answers.
     pub powered: bool,
+    /// The process is stopped; the machine, its applications and handlers go on.
     pub frozen: bool,
+    /// With the whole machine.
+    pub suspended: bool,
     /// Its only route is gone: the system refuses to send, and nothing arrives.
     pub no_uplink: bool,
+    /// It never comes back.
+    pub gone_for_good: bool,
+    pub disk: Disk,
+    /// Its date is so many seconds off.
+    pub clock_off: i64,
     pub inbox: Vec<Input>,
+    /// Children that would have ended while the machine was suspended.
+    pub stalled: Vec<Entry>,
     /// When `handle_timeout` is due.
     pub wake: Option<Instant>,
     /// As much later than asked for as the process may be woken.
     pub lateness: Duration,
     /// When it was woken last, and how often at that one moment.
     pub woken: (Instant, u32),
-    /// Under way; whether it is a child.
-    pub attempts: BTreeMap<AttemptId, bool>,
+    /// Since the beginning of a minute: when that was, wake-ups, writes of the state file, runs.
+    pub minute: Minute,
+    pub attempts: BTreeMap<AttemptId, Underway>,
+    /// Of this life.
+    pub tried: BTreeMap<SocketAddr, Tried>,
     pub runs: BTreeMap<RunId, Running>,
+    /// Children of processes that are gone, by those lives.
+    pub orphans: BTreeMap<(u32, RunId), Running>,
     pub health: Vec<Health>,
     /// For the next runs, in this order; then [`Node::behaviour`].
     pub script: VecDeque<Behaviour>,
     pub behaviour: Behaviour,
     /// The handler of this name always fails here.
     pub failing: Option<&'static str>,
+    /// Its own settings, where they differ from the others'.
+    pub settings: Option<Settings>,
     pub notes: Vec<Note>,
     /// The process ended by itself, with this code.
     pub exited: Option<u8>,
-    /// Answer of the control socket: its lines up to the last.
-    pub reply: Vec<String>,
-    pub reply_complete: bool,
+    /// It asked to be replaced by the program that is on disk now.
+    pub restarting: bool,
+    /// Answers of the control socket by client: lines, and whether the last one was among them.
+    pub replies: BTreeMap<u32, (Vec<String>, bool)>,
     /// The greatest incarnation seen of itself in this life.
     pub incarnation: u64,
     /// Address and incarnation of each member when it was asked last, in this life.
     pub known: BTreeMap<String, (String, u64)>,
+    /// A life of it began without what an earlier one knew.
+    pub forgot_all: bool,
+    /// A person told it to run, whatever it knows.
+    pub synced: bool,
+    pub has_left: bool,
+    /// A life of it began with what was outdated.
+    pub restored: bool,
+    /// A handler of this life ended with a code that means "never on this node".
+    pub has_said_never: bool,
+    /// All that it ever had.
+    pub addresses: Vec<IpAddr>,
+    /// What its electorate must be.
+    pub shadow: Shadow,
+}
+
+/// What is counted by the minute.
+#[derive(Clone, Copy, Default)]
+pub struct Minute {
+    pub began: Instant,
+    pub wakes: u32,
+    pub persists: u32,
+    /// Whatever may want the state file written at once: runs, commands, stops.
+    pub reasons: u32,
 }
 
 impl Node {
@@ -284,25 +210,42 @@ impl Node {
             timing,
             agent: None,
             life: 0,
+            started: Instant::ZERO,
             powered: true,
             frozen: false,
+            suspended: false,
             no_uplink: false,
+            gone_for_good: false,
+            disk: Disk::default(),
+            clock_off: 0,
             inbox: Vec::new(),
+            stalled: Vec::new(),
             wake: None,
             lateness: Duration::ZERO,
             woken: (Instant::ZERO, 0),
+            minute: Minute::default(),
             attempts: BTreeMap::new(),
+            tried: BTreeMap::new(),
             runs: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             health: Vec::new(),
             script: VecDeque::new(),
             behaviour: Behaviour::Succeed,
             failing: None,
+            settings: None,
             notes: Vec::new(),
             exited: None,
-            reply: Vec::new(),
-            reply_complete: false,
+            restarting: false,
+            replies: BTreeMap::new(),
             incarnation: 0,
             known: BTreeMap::new(),
+            forgot_all: false,
+            synced: false,
+            has_left: false,
+            restored: false,
+            has_said_never: false,
+            addresses: vec![first_address(index).ip()],
+            shadow: Shadow::default(),
         }
     }
 
@@ -310,45 +253,72 @@ impl Node {
         self.agent.is_some()
     }
 
-    pub fn start(&mut self, settings: &Settings, seed: picored::rng::Seed, now: Instant) {
-        let config = settings.config(&self.name, self.addr, &self.timing);
-        self.health.resize(settings.apps.len(), Health::Up);
-        let mut agent = Agent::new(config, seed, now);
-        agent.handle_wall_clock(now, FIRST_DAY + now.since(Instant::ZERO));
-        self.agent = Some(agent);
-        self.life += 1;
-        self.powered = true;
-        self.frozen = false;
-        self.exited = None;
-        self.woken = (now, 0);
-        self.incarnation = 0;
-        self.known.clear();
+    /// It runs and can be asked.
+    pub fn is_awake(&self) -> bool {
+        self.is_running() && !self.frozen
     }
 
-    /// The process is gone, and its children with it.
+    /// The date there, since 1970.
+    pub fn date(&self, now: Instant) -> Duration {
+        let date = (FIRST_DAY + now.since(Instant::ZERO)).as_secs();
+        Duration::from_secs(date.saturating_add_signed(self.clock_off))
+    }
+
+    pub fn start(
+        &mut self,
+        settings: &Settings,
+        names: &[String],
+        seed: picored::rng::Seed,
+        now: Instant,
+        memory: Memory,
+    ) {
+        let settings = self.settings.as_ref().unwrap_or(settings);
+        let config = settings.config(self.index, names, self.addr, &self.timing);
+        self.health.resize(settings.apps.len(), Health::Up);
+        let saved = self.disk.read(memory);
+        let is_intact = memory == Memory::Kept && !self.disk.failed;
+        let named = settings.expected_by(self.index, self.addr, names);
+        self.shadow.start(now, &self.name, named, saved.is_some(), is_intact);
+        self.forgot_all |= saved.is_none() && self.life > 0;
+        self.restored |= !is_intact;
+        self.has_said_never = false;
+        let mut agent = Agent::with_state(config, seed, now, self.date(now), saved);
+        agent.handle_wall_clock(now, self.date(now));
+        self.agent = Some(agent);
+        self.life += 1;
+        self.started = now;
+        self.powered = true;
+        self.frozen = false;
+        self.suspended = false;
+        self.exited = None;
+        self.has_left = false;
+        self.woken = (now, 0);
+        self.minute = Minute { began: now, ..Minute::default() };
+        self.incarnation = 0;
+        self.known.clear();
+        self.tried.clear();
+    }
+
+    /// The process is gone; the children of its handlers live on.
     pub fn clear(&mut self) {
         self.agent = None;
         self.frozen = false;
+        self.suspended = false;
         self.wake = None;
         self.inbox.clear();
         self.attempts.clear();
-        self.runs.clear();
-        self.reply.clear();
+        for (id, running) in std::mem::take(&mut self.runs) {
+            self.orphans.insert((self.life, id), running);
+        }
+        self.replies.clear();
     }
 
-    /// How an attempt at `target` ends, and after how long; `None`: it does not by itself.
-    pub fn probe(&self, target: &Target) -> Option<Outcome> {
-        let index = match target {
-            Target::Tcp(addr) => usize::from(addr.port()).checked_sub(8_000),
-            Target::Http(http) => usize::from(http.addr.port()).checked_sub(8_000),
-            Target::Exec(program) => program.argv.last().and_then(|index| index.parse().ok()),
-            Target::Unix(_) => return Some(Outcome::Pass("ok".into())),
-        };
-        match index.and_then(|index| self.health.get(index)) {
-            Some(Health::Up) => Some(Outcome::Pass("connected".into())),
-            Some(Health::Hang) => None,
-            Some(Health::Down) | None => Some(Outcome::Fail("connection refused".into())),
-        }
+    /// Nothing on this machine lives on.
+    pub fn cut_power(&mut self) {
+        self.clear();
+        self.orphans.clear();
+        self.stalled.clear();
+        self.powered = false;
     }
 
     /// Keeps what is of interest of a line of the log: `event=node-failed node=n3 …`.
@@ -362,6 +332,15 @@ impl Node {
     pub fn noted(&self, event: &str, node: &str, since: Instant) -> Option<Instant> {
         let is_it = |note: &&Note| note.at >= since && note.event == event && note.node == node;
         self.notes.iter().find(is_it).map(|note| note.at)
+    }
+
+    /// When this node said `event` about `node` last.
+    pub fn last_noted(&self, event: &str, node: &str) -> Option<Instant> {
+        self.notes.iter().rev().find(|note| note.event == event && note.node == node).map(|note| note.at)
+    }
+
+    pub fn had(&self, addr: IpAddr) -> bool {
+        self.addresses.contains(&addr)
     }
 
     pub fn count(&self, event: &str) -> usize {

@@ -1,9 +1,12 @@
 //! What can be seen of the cluster: each node's members through its control socket, the records, and the
 //! conditions that scenarios wait for.
 
+use std::net::IpAddr;
+
+use picored::safety::AllDown;
 use serde_json::Value;
 
-use crate::node::Health;
+use crate::node::{Health, Node};
 use crate::world::World;
 
 /// A member as one node shows it.
@@ -39,22 +42,32 @@ fn tags_len(tags: &Value) -> usize {
 }
 
 impl World {
-    /// The answer of a running, unfrozen node's control socket to a request line.
-    pub fn ask(&mut self, index: usize, request: &str) -> Value {
+    /// A request to a running, unfrozen node's control socket; the answer may come later.
+    pub fn say(&mut self, index: usize, request: &str) -> u32 {
         let now = self.now;
         let client = (self.sequence % u64::from(u32::MAX)) as u32;
         self.sequence += 1;
-        let node = &mut self.nodes[index];
-        node.reply.clear();
-        node.reply_complete = false;
-        let agent = node.agent.as_mut().expect("only a running node is asked");
+        let agent = self.nodes[index].agent.as_mut().expect("only a running node is asked");
         agent.handle_request(now, client, request.as_bytes());
         self.drain(index);
-        let node = &mut self.nodes[index];
-        let lines = std::mem::take(&mut node.reply);
-        assert!(node.reply_complete, "{} left {request} without a last line: {lines:?}", node.name);
-        let text = lines.concat();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{request}: {error} in {text}"))
+        client
+    }
+
+    /// The answer, once it is complete.
+    pub fn answer(&mut self, index: usize, client: u32) -> Option<Value> {
+        let replies = &mut self.nodes[index].replies;
+        if !replies.get(&client)?.1 {
+            return None;
+        }
+        let text = replies.remove(&client)?.0.concat();
+        Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")))
+    }
+
+    /// As [`World::say`], where the answer comes at once.
+    pub fn ask(&mut self, index: usize, request: &str) -> Value {
+        let client = self.say(index, request);
+        let answer = self.answer(index, client);
+        answer.unwrap_or_else(|| panic!("{} did not answer {request} at once", self.nodes[index].name))
     }
 
     /// What a running node says of its members.
@@ -104,7 +117,10 @@ impl World {
     /// The records of `app`, each address as the name of the node that has it now, in the nodes' order;
     /// an address that nobody has stands as itself.
     pub fn records(&self, app: &str) -> Vec<String> {
-        let addrs = self.outside.records(app);
+        self.names_of(self.outside.records(app))
+    }
+
+    fn names_of(&self, addrs: &[IpAddr]) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         for node in &self.nodes {
             if addrs.contains(&node.addr.ip()) {
@@ -119,16 +135,54 @@ impl World {
         found
     }
 
-    /// The nodes whose instance of `app` is up, as an all-knowing observer sees it.
+    /// The nodes whose instance of `app` is good, as an all-knowing observer sees it: its picored runs, it is up, and
+    /// nobody withdrew it. Where only its picored is dead and it serves, it stays if it is published.
     pub fn good(&self, app: &str) -> Vec<String> {
-        let app = self.settings.apps.iter().position(|known| known == app).expect("the app is known");
-        let good = self.nodes.iter().filter(|node| node.is_running() && node.health[app] == Health::Up);
-        good.map(|node| node.name.clone()).collect()
+        let published = self.records(app);
+        let app_index = self.settings.apps.iter().position(|known| known == app).expect("the app is known");
+        let is_good = |node: &&Node| {
+            let is_up = node.health.get(app_index).is_none_or(|health| *health == Health::Up);
+            let stays = || {
+                let silent = node.life > 0 && node.powered && !node.has_left && self.settings.verify;
+                silent && published.contains(&node.name)
+            };
+            is_up && !self.is_withdrawn(&node.name, app) && (node.is_running() || stays())
+        };
+        self.nodes.iter().filter(is_good).map(|node| node.name.clone()).collect()
     }
 
-    /// The records of all apps are the good nodes.
+    /// The records of all apps are what the good nodes and the settings make of them.
     pub fn records_are_right(&self) -> bool {
-        self.settings.apps.iter().all(|app| self.records(app) == self.good(app))
+        self.settings.apps.iter().all(|app| self.record_is_right(app))
+    }
+
+    /// Where each node tells itself, too: its own table holds the good ones, if there are enough.
+    pub fn own_records_are_right(&self) -> bool {
+        let running = |by: &String| self.nodes.iter().any(|node| node.name == *by && node.is_running());
+        self.outside.own.iter().filter(|((by, ..), _)| running(by)).all(|((_, _, app), addrs)| {
+            let names = self.names_of(addrs);
+            let good = self.good(app);
+            names == good || good.len() < self.nodes.len()
+        })
+    }
+
+    fn record_is_right(&self, app: &str) -> bool {
+        let (records, good) = (self.records(app), self.good(app));
+        let counts = |node: &&Node| node.life > 0 && !node.has_left && !self.is_withdrawn(&node.name, app);
+        let known = self.nodes.iter().filter(counts).count();
+        if good.len() >= self.settings.needed(known) {
+            return records == good;
+        }
+        match &self.settings.all_down {
+            AllDown::Keep => good.iter().all(|name| records.contains(name)),
+            AllDown::All => self.nodes.iter().filter(counts).all(|node| records.contains(&node.name)),
+            AllDown::Empty => records.is_empty(),
+            AllDown::Fallback(list) => {
+                let mut list: Vec<IpAddr> = list.clone();
+                list.sort_unstable();
+                self.outside.records(app) == list
+            }
+        }
     }
 
     /// How often anybody logged `event`.

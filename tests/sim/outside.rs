@@ -3,71 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use picored::delivery::Run;
 use picored::time::Instant;
 
-/// What one run of a handler was told, taken from its environment as a script would.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    pub handler: String,
-    pub mode: String,
-    pub app: String,
-    pub reason: String,
-    pub guard: String,
-    pub attempt: u32,
-    /// The node and the event that it is about; empty for `sync`. Of several nodes (`serf`) the first.
-    pub node: String,
-    pub event: String,
-    /// `picored1`: the last two arguments.
-    pub call: Option<(IpAddr, String)>,
-    /// `PICORED_UP_ADDRS`, in the order given.
-    pub addrs: Vec<IpAddr>,
-}
-
-impl Told {
-    /// Panics where the handler contract is broken: a missing variable, or an address that is none.
-    pub fn read(run: &Run) -> Self {
-        let value = |name: &str| {
-            let found = run.env.iter().find(|(key, _)| &**key == name);
-            found.map_or_else(|| panic!("a run without {name}: {run:?}"), |(_, value)| value.to_string())
-        };
-        let optional = |name: &str| {
-            let found = run.env.iter().find(|(key, _)| &**key == name);
-            found.map_or(String::new(), |(_, value)| value.to_string())
-        };
-        let mode = value("PICORED_MODE");
-        // A `serf` run is about members, and about no app's set.
-        let of_app = |name: &str| if mode == "serf" { optional(name) } else { value(name) };
-        let node = match &*mode {
-            "serf" => String::from_utf8_lossy(&run.stdin).split('\t').next().unwrap_or_default().to_owned(),
-            _ => optional("PICORED_NODE"),
-        };
-        let addrs = of_app("PICORED_UP_ADDRS");
-        let addrs =
-            addrs.split_whitespace().map(|addr| addr.parse().expect("PICORED_UP_ADDRS holds addresses"));
-        let guard = of_app("PICORED_GUARD");
-        let call = match (&*mode, run.argv.as_slice()) {
-            ("picored1", [.., addr, state]) => Some((addr.parse().expect("an address"), state.to_string())),
-            _ => None,
-        };
-        Self {
-            node,
-            event: value("PICORED_EVENT"),
-            call,
-            handler: run.handler.to_string(),
-            mode,
-            app: value("PICORED_APP"),
-            reason: value("PICORED_REASON"),
-            guard,
-            attempt: value("PICORED_ATTEMPT").parse().expect("PICORED_ATTEMPT is a number"),
-            addrs: addrs.collect(),
-        }
-    }
-
-    pub fn is_sync(&self) -> bool {
-        self.mode == "sync"
-    }
-}
+use crate::told::Told;
 
 /// A run that was started somewhere.
 #[derive(Clone, Debug)]
@@ -77,18 +15,21 @@ pub struct Start {
     pub told: Told,
 }
 
-/// A change of the records: a `sync` run that succeeded.
+/// A change of the records: a `sync` run that did its work.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub at: Instant,
     pub by: String,
     pub app: String,
+    pub lc: u32,
     pub addrs: Vec<IpAddr>,
 }
 
 #[derive(Default)]
 pub struct Outside {
     records: BTreeMap<String, Vec<IpAddr>>,
+    /// Of handlers that every node runs for itself: by node, handler and app.
+    pub own: BTreeMap<(String, String, String), Vec<IpAddr>>,
     /// What each node's `picored1` calls have made of its own table.
     pub called: BTreeMap<String, BTreeSet<IpAddr>>,
     pub starts: Vec<Start>,
@@ -100,12 +41,19 @@ impl Outside {
         self.starts.push(Start { at, by: by.to_string(), told: told.clone() });
     }
 
-    /// A `sync` handler did its work.
+    /// A `sync` handler of which one node runs it did its work.
     pub fn write(&mut self, at: Instant, by: &str, told: &Told) {
         let mut addrs = told.addrs.clone();
         addrs.sort_unstable();
         self.records.insert(told.app.clone(), addrs.clone());
-        self.writes.push(Write { at, by: by.to_string(), app: told.app.clone(), addrs });
+        self.writes.push(Write { at, by: by.to_string(), app: told.app.clone(), lc: told.lc, addrs });
+    }
+
+    /// A `sync` handler that each node runs did its work.
+    pub fn write_own(&mut self, by: &str, told: &Told) {
+        let mut addrs = told.addrs.clone();
+        addrs.sort_unstable();
+        self.own.insert((by.to_string(), told.handler.clone(), told.app.clone()), addrs);
     }
 
     /// A `picored1` call did its work.
@@ -121,7 +69,11 @@ impl Outside {
     /// The history of the records of `app`, for people.
     pub fn history(&self, app: &str) -> Vec<String> {
         let of_app = self.writes.iter().filter(|write| write.app == app);
-        of_app.map(|write| format!("at {:?} {} wrote {:?}", write.at, write.by, write.addrs)).collect()
+        of_app
+            .map(|write| {
+                format!("at {:?} {} wrote number {}: {:?}", write.at, write.by, write.lc, write.addrs)
+            })
+            .collect()
     }
 
     /// The addresses of `app`, sorted; empty also before anything was written.

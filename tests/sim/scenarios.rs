@@ -1,7 +1,7 @@
 //! Named stories of the cluster itself: who sees whom, and when. Those of the records are in
 //! [`crate::records`].
 
-use crate::node::{first_address, picored_timing};
+use crate::settings::{first_address, picored_timing};
 use crate::world::{Down, World};
 use crate::{for_seeds, hours, mins, say, secs};
 

@@ -6,7 +6,7 @@ use crate::{for_seeds, millis, mins, secs};
 
 fn web(seed: u64, seeds: usize) -> World {
     let world = World::new(seed).nodes(3).with(|settings| {
-        settings.seeds = seeds;
+        settings.joins = crate::settings::Joins::First(seeds);
         settings.check_interval = millis(1_000);
     });
     let mut world = world.app("web").settled();

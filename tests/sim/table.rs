@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use picored::membership::Timing;
 
-use crate::node::picored_timing;
+use crate::settings::picored_timing;
 use crate::world::{Down, World};
 use crate::{for_seeds, millis, mins, say, secs};
 

@@ -3,17 +3,21 @@
 //! How an input reaches an agent and what becomes of its actions is in [`crate::engine`], what can be
 //! seen of the cluster in [`crate::observe`].
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use picored::membership::Timing;
 use picored::rng::{Rng, Seed};
 use picored::time::Instant;
 
+use crate::disk::Memory;
 use crate::engine::Entry;
-use crate::net::Net;
-use crate::node::{Behaviour, Health, Node, Settings, first_address, picored_timing};
+use crate::net::{INTERNET, Net};
+use crate::node::{Behaviour, Health, Node};
 use crate::outside::Outside;
+use crate::settings::{Settings, first_address, picored_timing};
+use crate::told::Told;
 use crate::{millis, mins, secs};
 
 /// What must hold after every step, with what to say if it does not.
@@ -45,6 +49,17 @@ pub struct World {
     /// How often the costly invariants are looked at, those that ask every node.
     pub inspect_every: Duration,
     pub inspect_at: Instant,
+    /// Witnesses that do not answer.
+    pub witness_off: BTreeSet<usize>,
+    /// Runs that were started in this drain.
+    pub to_judge: Vec<(usize, Told)>,
+    /// Since then nothing was cut, healed, started, ended, stopped or resumed.
+    pub disturbed_at: Instant,
+    /// Addresses of those that a person told somebody to forget.
+    pub forgotten: BTreeSet<IpAddr>,
+    /// Apps that persons withdrew on nodes, by the node where it was said (as those said last, and no answer has
+    /// to have come): node, app, by.
+    pub maint: BTreeSet<(String, String, String)>,
     always: Vec<Always>,
 }
 
@@ -66,6 +81,11 @@ impl World {
             buffer: Vec::new(),
             inspect_every: secs(10),
             inspect_at: Instant::ZERO,
+            witness_off: BTreeSet::new(),
+            to_judge: Vec::new(),
+            disturbed_at: Instant::ZERO,
+            forgotten: BTreeSet::new(),
+            maint: BTreeSet::new(),
             always: Vec::new(),
         }
     }
@@ -159,26 +179,44 @@ impl World {
 
     // Doing.
 
-    /// A fresh process: no state but its configuration, other randomness.
+    /// Something happened that not all know of yet.
+    pub fn disturb(&mut self) {
+        self.disturbed_at = self.now;
+    }
+
+    /// A process that finds the state file of the one before it.
     pub fn start(&mut self, name: &str) {
+        self.start_with(name, Memory::Kept);
+    }
+
+    pub fn start_with(&mut self, name: &str, memory: Memory) {
         let index = self.index(name);
-        self.start_index(index);
+        self.start_index_with(index, memory);
     }
 
     pub fn start_index(&mut self, index: usize) {
+        self.start_index_with(index, Memory::Kept);
+    }
+
+    pub fn start_index_with(&mut self, index: usize, memory: Memory) {
         let seed = Seed::from_u64(self.rng.next_u64());
         assert!(!self.nodes[index].is_running(), "{} runs already", self.nodes[index].name);
-        self.nodes[index].start(&self.settings, seed, self.now);
+        self.disturb();
+        let names = self.names();
+        self.nodes[index].start(&self.settings, &names, seed, self.now, memory);
         self.drain(index);
     }
 
     /// Starts all that do not run, within two seconds.
     pub fn start_all(&mut self) {
-        let mut order: Vec<usize> = (0..self.nodes.len()).filter(|&i| !self.nodes[i].is_running()).collect();
+        let can = |node: &Node| !node.is_running() && !node.gone_for_good;
+        let mut order: Vec<usize> = (0..self.nodes.len()).filter(|&i| can(&self.nodes[i])).collect();
         self.rng.shuffle(&mut order);
         let pause = secs(2) / (order.len().max(1) as u32);
         for index in order {
-            self.start_index(index);
+            if !self.nodes[index].is_running() {
+                self.start_index(index);
+            }
             self.run_for(pause);
         }
     }
@@ -189,16 +227,30 @@ impl World {
     }
 
     pub fn crash_index(&mut self, index: usize, how: Down) {
+        self.disturb();
         let life = self.nodes[index].life;
-        self.nodes[index].clear();
-        self.nodes[index].powered = how == Down::Process;
+        match how {
+            Down::Machine => self.nodes[index].cut_power(),
+            Down::Process => {
+                self.nodes[index].clear();
+                self.resume_children(index);
+            }
+        }
         self.drop_streams(index, life);
     }
 
-    /// The process is stopped (SIGSTOP) or the machine suspended; what comes waits in the kernel.
+    /// The process is stopped (SIGSTOP); what comes waits in the kernel. Its machine goes on.
     pub fn freeze(&mut self, name: &str) {
+        self.disturb();
         let node = self.node_mut(name);
         node.frozen = node.is_running();
+    }
+
+    /// The whole machine stands still.
+    pub fn suspend(&mut self, name: &str) {
+        self.freeze(name);
+        let node = self.node_mut(name);
+        node.suspended = node.frozen;
     }
 
     /// It goes on: a burst of all that has waited, then its deadlines.
@@ -207,12 +259,38 @@ impl World {
         self.thaw_index(index);
     }
 
+    /// The date on this machine jumps.
+    pub fn set_clock(&mut self, name: &str, off_secs: i64) {
+        let now = self.now;
+        let index = self.index(name);
+        self.nodes[index].clock_off = off_secs;
+        let date = self.nodes[index].date(now);
+        if let Some(agent) = &mut self.nodes[index].agent {
+            agent.handle_wall_clock(now, date);
+            self.drain(index);
+        }
+    }
+
     /// It says goodbye and ends by itself.
     pub fn leave(&mut self, name: &str) {
         let index = self.index(name);
         let now = self.now;
         if let Some(agent) = &mut self.nodes[index].agent {
             agent.leave(now);
+            self.nodes[index].has_left = true;
+            self.disturb();
+            self.drain(index);
+        }
+    }
+
+    /// It ends without a goodbye, when its handlers have ended.
+    pub fn stop(&mut self, name: &str) {
+        let index = self.index(name);
+        let now = self.now;
+        if let Some(agent) = &mut self.nodes[index].agent {
+            agent.stop(now);
+            self.nodes[index].minute.reasons += 1;
+            self.disturb();
             self.drain(index);
         }
     }
@@ -223,7 +301,9 @@ impl World {
         assert!(!self.nodes[index].is_running(), "{name} runs");
         // Any place of the first numbering that is not taken.
         let free = (100..).map(first_address).find(|addr| self.nodes.iter().all(|node| node.addr != *addr));
-        self.nodes[index].addr = free.expect("there are more addresses than nodes");
+        let addr = free.expect("there are more addresses than nodes");
+        self.nodes[index].addr = addr;
+        self.nodes[index].addresses.push(addr.ip());
     }
 
     pub fn cut(&mut self, a: &str, b: &str) {
@@ -232,12 +312,32 @@ impl World {
     }
 
     pub fn cut_one_way(&mut self, from: &str, to: &str) {
+        self.disturb();
         let (from, to) = (self.index(from), self.index(to));
         self.net.cut_one_way(from, to);
     }
 
+    /// Between this node and everybody who is not one of the nodes: the public, the records, the witnesses.
+    pub fn cut_from_internet(&mut self, name: &str) {
+        self.disturb();
+        let index = self.index(name);
+        self.net.cut_one_way(index, INTERNET);
+        self.net.cut_one_way(INTERNET, index);
+    }
+
+    /// The others' gossip does not reach this node and its own reaches nobody; all else does.
+    pub fn block_gossip(&mut self, name: &str) {
+        self.disturb();
+        let index = self.index(name);
+        for other in (0..self.nodes.len()).filter(|&other| other != index) {
+            self.net.block_gossip(index, other);
+            self.net.block_gossip(other, index);
+        }
+    }
+
     /// Nothing passes between the named nodes and the others.
     pub fn partition(&mut self, side: &[&str]) {
+        self.disturb();
         let inside: Vec<usize> = side.iter().map(|name| self.index(name)).collect();
         for a in 0..self.nodes.len() {
             for b in 0..self.nodes.len() {
@@ -249,7 +349,13 @@ impl World {
     }
 
     pub fn heal(&mut self) {
+        self.disturb();
         self.net.heal();
+    }
+
+    /// Whether a person withdrew the app there, as far as any node may know.
+    pub fn is_withdrawn(&self, node: &str, app: &str) -> bool {
+        self.maint.iter().any(|(whom, what, _)| whom == node && what == app)
     }
 
     pub fn set_health(&mut self, name: &str, app: &str, health: Health) {

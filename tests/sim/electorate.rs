@@ -1,0 +1,168 @@
+//! What a node's electorate must be by the rules (`interfaces`, section 5, gate 4), worked out beside the
+//! agent from what it shows of its members every few seconds.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use picored::time::Instant;
+
+use crate::observe::Seen;
+use crate::secs;
+
+/// A view that was stable for so long, with a majority, is the electorate.
+const STABLE: Duration = secs(60);
+/// By so much the samples, and the moment at which the agent notices, may be off.
+const SLACK: Duration = secs(25);
+const CANDIDATES_MAX: usize = 8;
+
+type Names = BTreeSet<String>;
+
+/// How many of the electorate are alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Share {
+    Majority,
+    /// Exactly half; these are missing.
+    Half(Vec<String>),
+    Minority,
+}
+
+#[derive(Default)]
+pub struct Shadow {
+    /// Around a change the agent may have taken up the new one or not yet.
+    candidates: Vec<Names>,
+    /// No view was stable yet: everybody heard of counts.
+    is_first: bool,
+    alive: Names,
+    /// Since when at the earliest `alive` is what it is.
+    since: Instant,
+    sampled: Instant,
+    /// All electorates that a state file of this node may hold.
+    past: Vec<Names>,
+}
+
+impl Shadow {
+    /// The process starts. `named`: by the configuration, itself left out. `is_intact`: with what it wrote last.
+    pub fn start(&mut self, now: Instant, own: &str, named: Names, found: bool, is_intact: bool) {
+        (self.since, self.sampled) = (now, now);
+        self.alive.clear();
+        if !found {
+            self.past.clear();
+        }
+        if found && !self.past.is_empty() {
+            if !is_intact || self.is_first {
+                self.candidates.clone_from(&self.past);
+            }
+            return;
+        }
+        self.is_first = true;
+        self.candidates = vec![named.into_iter().chain([own.to_string()]).collect()];
+        self.remember();
+    }
+
+    fn remember(&mut self) {
+        for candidate in &self.candidates {
+            if !self.past.contains(candidate) {
+                self.past.push(candidate.clone());
+            }
+        }
+        let over = self.past.len().saturating_sub(CANDIDATES_MAX);
+        self.past.drain(..over);
+    }
+
+    /// What the node shows now.
+    pub fn sample(&mut self, now: Instant, view: &[Seen]) {
+        let of = |states: &[&str]| -> Names {
+            let those = view.iter().filter(|seen| states.contains(&seen.state.as_str()));
+            those.map(|seen| seen.name.clone()).collect()
+        };
+        let (alive, left) = (of(&["alive", "suspect"]), of(&["left"]));
+        if alive != self.alive {
+            (self.alive, self.since) = (alive, self.sampled);
+        }
+        self.sampled = now;
+        for candidate in &mut self.candidates {
+            candidate.retain(|name| !left.contains(name));
+            if self.is_first {
+                candidate.extend(of(&["alive", "suspect", "failed"]));
+            }
+        }
+        let stable = now.since(self.since);
+        if stable >= STABLE && self.share(&self.alive) == Share::Majority {
+            if !self.candidates.contains(&self.alive) {
+                self.candidates.push(self.alive.clone());
+            }
+            if stable >= STABLE + SLACK {
+                self.candidates = vec![self.alive.clone()];
+                self.is_first = false;
+            }
+        }
+        self.remember();
+    }
+
+    /// A person said `forget`.
+    pub fn forget(&mut self, name: &str) {
+        for names in self.candidates.iter_mut().chain(&mut self.past) {
+            names.remove(name);
+        }
+    }
+
+    /// The most that any electorate grants which the agent may have.
+    pub fn share(&self, alive: &Names) -> Share {
+        let mut best = Share::Minority;
+        for candidate in &self.candidates {
+            let present = candidate.intersection(alive).count();
+            match (2 * present).cmp(&candidate.len()) {
+                std::cmp::Ordering::Greater => return Share::Majority,
+                std::cmp::Ordering::Equal if best == Share::Minority => {
+                    best = Share::Half(candidate.difference(alive).cloned().collect());
+                }
+                _ => {}
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(all: &[&str]) -> Names {
+        all.iter().map(|name| name.to_string()).collect()
+    }
+
+    fn view(alive: &[&str], failed: &[&str]) -> Vec<Seen> {
+        let seen = |name: &&str, state: &str| Seen {
+            name: name.to_string(),
+            address: String::new(),
+            state: state.to_string(),
+            incarnation: 1,
+            tags_len: 0,
+        };
+        alive
+            .iter()
+            .map(|name| seen(name, "alive"))
+            .chain(failed.iter().map(|name| seen(name, "failed")))
+            .collect()
+    }
+
+    #[test]
+    fn servers_that_die_one_after_another_keep_the_majority_and_those_that_vanish_at_once_do_not() {
+        let mut shadow = Shadow::default();
+        let at = |s: u64| Instant::ZERO + secs(s);
+        shadow.start(at(0), "n1", names(&["n2", "n3"]), false, true);
+        assert_eq!(shadow.share(&names(&["n1"])), Share::Minority);
+        for s in 1..20 {
+            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3", "n4"], &[]));
+        }
+        assert_eq!(shadow.share(&names(&["n1", "n2"])), Share::Half(vec!["n3".into(), "n4".into()]));
+        for s in 20..40 {
+            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3"], &["n4"]));
+        }
+        assert_eq!(shadow.share(&names(&["n1", "n2"])), Share::Majority);
+        for s in 40..80 {
+            shadow.sample(at(10 * s), &view(&["n1"], &["n2", "n3", "n4"]));
+        }
+        assert_eq!(shadow.share(&names(&["n1"])), Share::Minority, "a minority does not become all");
+    }
+}

@@ -1,0 +1,273 @@
+//! Which runs there may be at all (`interfaces`, section 5, the invariants): each one is judged when it starts,
+//! by what its node was told, shows and tried, and by what the world knows and the node cannot.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use picored::delivery::Place;
+use picored::safety::{AllDown, OnNoQuorum};
+
+use crate::electorate::Share;
+use crate::node::Tried;
+use crate::settings::{Settings, app_port, witness_address};
+use crate::told::{Shown, Told};
+use crate::world::World;
+use crate::{invariants, secs};
+
+/// A try counts for a run that begins so long after its end.
+const FRESH: std::time::Duration = secs(10);
+/// A witness's answer counts for so long.
+const WITNESSED: std::time::Duration = secs(30);
+/// A failed node stays for so long in any case.
+const DOWN_AFTER: std::time::Duration = secs(5);
+/// So long after the last disturbance all that is to be known is known to all.
+const CALM: std::time::Duration = secs(120);
+
+/// One run, with all that is needed to judge it.
+struct Case<'a> {
+    index: usize,
+    told: &'a Told,
+    settings: Settings,
+    /// What it takes away of what it knows to be outside.
+    removed: Vec<IpAddr>,
+}
+
+/// The run that this node has just started.
+pub fn judge(world: &mut World, index: usize, told: &Told) {
+    if !told.is_sync() && told.call.is_none() {
+        return;
+    }
+    let settings = world.nodes[index].settings.clone().unwrap_or_else(|| world.settings.clone());
+    let removed = match &told.call {
+        Some((addr, state)) if state == "down" => vec![*addr],
+        Some(_) => Vec::new(),
+        None => told.remove.clone(),
+    };
+    let case = Case { index, told, settings, removed };
+    let withdraws = case.withdraws_itself(world);
+    let has_quorum = case.has_quorum(world);
+    let allowed = has_quorum || withdraws;
+    assert!(allowed, "{}", world.blame(&format!("{} runs without quorum: {told:?}", case.name(world))));
+    // With quorum the own address may go for other reasons.
+    case.enough_are_left(world);
+    if has_quorum || !withdraws {
+        case.each_removal_is_by_the_table(world);
+    }
+    case.nothing_unknown_is_removed(world);
+    case.nobody_else_is_at_it(world);
+}
+
+impl Case<'_> {
+    fn name(&self, world: &World) -> String {
+        world.nodes[self.index].name.clone()
+    }
+
+    fn place(&self) -> Place {
+        let all = self.settings.all_handlers();
+        all.iter().find(|config| *config.name == *self.told.handler).map_or(Place::One, |config| config.place)
+    }
+
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        let own = |shown: &&Shown, name: &str| shown.node == name;
+        let name = format!("n{}", self.index + 1);
+        self.told
+            .members
+            .iter()
+            .filter(|shown| own(shown, &name))
+            .flat_map(|shown| shown.addrs.clone())
+            .collect()
+    }
+
+    /// Rule (c), exception: only own addresses go, nothing comes.
+    fn withdraws_itself(&self, _world: &World) -> bool {
+        let own = self.own_addresses();
+        self.settings.on_no_quorum == OnNoQuorum::WithdrawSelf
+            && self.told.add.is_empty()
+            && !self.removed.is_empty()
+            && self.removed.iter().all(|addr| own.contains(addr))
+    }
+
+    /// Rule (c): as this node must see it.
+    fn has_quorum(&self, world: &mut World) -> bool {
+        if !self.settings.quorum {
+            return true;
+        }
+        let view = world.view(self.index);
+        let now = world.now;
+        let node = &mut world.nodes[self.index];
+        node.shadow.sample(now, &view);
+        let running = view.iter().filter(|seen| seen.state == "alive" || seen.state == "suspect");
+        let alive: BTreeSet<String> = running.map(|seen| seen.name.clone()).collect();
+        match node.shadow.share(&alive) {
+            Share::Majority => true,
+            Share::Half(missing) => self.may_act_with_half(world, &missing),
+            Share::Minority => false,
+        }
+    }
+
+    fn may_act_with_half(&self, world: &World, missing: &[String]) -> bool {
+        let node = &world.nodes[self.index];
+        let recent = |tried: &&Tried| tried.answered && world.now.since(tried.ended) <= WITNESSED;
+        let witnesses = (0..self.settings.witnesses).map(witness_address);
+        let answered = witnesses.filter(|addr| node.tried.get(addr).filter(recent).is_some()).count();
+        let serves = |name: &&String| {
+            let Some(other) = world.nodes.iter().find(|other| other.name == **name) else { return false };
+            let apps = 0..self.settings.apps.len();
+            let mut tries = apps.map(|app| SocketAddr::new(other.addr.ip(), app_port(app)));
+            self.settings.verify
+                && tries.any(|addr| node.tried.get(&addr).is_some_and(|tried| tried.answered))
+        };
+        answered >= self.settings.witness_min && !missing.iter().any(|name| serves(&name))
+    }
+
+    fn tried(&self, world: &World, addr: IpAddr) -> Option<Tried> {
+        let app = world.settings.apps.iter().position(|app| *app == self.told.app)?;
+        world.nodes[self.index].tried.get(&SocketAddr::new(addr, app_port(app))).copied()
+    }
+
+    /// Up and alive, or failed but seen serving.
+    fn is_good(&self, world: &World, shown: &Shown) -> bool {
+        let answers = |addr: &IpAddr| self.tried(world, *addr).is_some_and(|tried| tried.answered);
+        let serves = || shown.member == "failed" && ["up", "unknown"].contains(&&*shown.app);
+        !world.is_withdrawn(&shown.node, &self.told.app)
+            && (shown.is_good() || (serves() && shown.addrs.iter().any(answers)))
+    }
+
+    fn needed(&self, world: &World) -> usize {
+        let counts = |shown: &&Shown| {
+            shown.member != "left" && shown.app != "maint" && !world.is_withdrawn(&shown.node, &self.told.app)
+        };
+        self.settings.needed(self.told.members.iter().filter(counts).count())
+    }
+
+    fn good_among(&self, world: &World, set: &[IpAddr]) -> usize {
+        let is_in = |shown: &&Shown| shown.addrs.iter().any(|addr| set.contains(addr));
+        self.told.members.iter().filter(is_in).filter(|shown| self.is_good(world, shown)).count()
+    }
+
+    /// Rule (a).
+    fn enough_are_left(&self, world: &World) {
+        let told_otherwise = match &self.settings.all_down {
+            AllDown::Keep => false,
+            // Those in maintenance and those that left go; nobody else.
+            AllDown::All => self.told.guard == "min-up",
+            AllDown::Empty => self.told.guard == "min-up",
+            AllDown::Fallback(_) => self.told.guard == "fallback",
+        };
+        let (good, needed) = (self.good_among(world, &self.told.addrs), self.needed(world));
+        if told_otherwise {
+            let everybody: Vec<IpAddr> =
+                self.told.members.iter().flat_map(|shown| shown.addrs.clone()).collect();
+            let good = self.good_among(world, &everybody);
+            let what =
+                format!("{} says that too few are up: {good} of {needed}: {:?}", self.name(world), self.told);
+            assert!(good < needed, "{}", world.blame(&what));
+            return;
+        }
+        let what =
+            format!("{} takes away although {good} of {needed} stay: {:?}", self.name(world), self.told);
+        assert!(self.removed.is_empty() || good >= needed, "{}", world.blame(&what));
+    }
+
+    /// Rule (b).
+    fn each_removal_is_by_the_table(&self, world: &World) {
+        if ["min-up", "fallback"].contains(&&*self.told.guard) && self.settings.all_down != AllDown::All {
+            return; // told so
+        }
+        for addr in &self.removed {
+            if let Err(why) = self.may_go(world, *addr) {
+                let what = format!("{} takes {addr} away, {why}: {:?}", self.name(world), self.told);
+                panic!("{}", world.blame(&what));
+            }
+        }
+    }
+
+    fn may_go(&self, world: &World, addr: IpAddr) -> Result<(), &'static str> {
+        let mut holders = self.told.members.iter().filter(|shown| shown.addrs.contains(&addr)).peekable();
+        if holders.peek().is_none() {
+            let moved = || world.nodes.iter().any(|node| node.had(addr) && self.knows(&node.name));
+            return match world.forgotten.contains(&addr)
+                || self.settings.fallback().contains(&addr)
+                || moved()
+            {
+                true => Ok(()),
+                false => Err("whose owner it does not know"),
+            };
+        }
+        let running: Vec<&Shown> = holders.clone().filter(|shown| shown.is_running()).collect();
+        if !running.is_empty() {
+            let stays = |shown: &&&Shown| {
+                ["up", "unknown"].contains(&&*shown.app) && !world.is_withdrawn(&shown.node, &self.told.app)
+            };
+            return match running.iter().any(|shown| stays(&shown)) {
+                true => Err("whose owner runs and is not down"),
+                false => Ok(()),
+            };
+        }
+        for shown in
+            holders.filter(|shown| shown.member == "failed" && shown.app != "down" && shown.app != "maint")
+        {
+            if world.is_withdrawn(&shown.node, &self.told.app) {
+                continue;
+            }
+            let node = &world.nodes[self.index];
+            let failed_at = node.last_noted("node-failed", &shown.node);
+            if failed_at.is_some_and(|at| at >= node.started && world.now.since(at) < DOWN_AFTER) {
+                return Err("whose owner failed just now");
+            }
+            if !self.settings.verify {
+                continue;
+            }
+            match self.tried(world, addr) {
+                None => return Err("which it never tried"),
+                Some(tried) if tried.answered => return Err("which answers it"),
+                Some(tried) if world.now.since(tried.ended) >= FRESH => {
+                    return Err("which it tried long ago");
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.told.members.iter().any(|shown| shown.node == name)
+    }
+
+    /// An amnesic or half-deployed cluster replaces nothing: whatever of the true records this run takes away has an
+    /// owner that its node knows, unless a person told it to.
+    fn nothing_unknown_is_removed(&self, world: &World) {
+        if self.place() != Place::One || !self.told.is_sync() || world.nodes[self.index].synced {
+            return;
+        }
+        for addr in world.outside.records(&self.told.app) {
+            let owner = world.nodes.iter().find(|node| node.had(*addr));
+            let Some(owner) = owner.filter(|owner| !world.forgotten.contains(addr) && !owner.has_left) else {
+                continue;
+            };
+            let fine = self.told.addrs.contains(addr) || self.knows(&owner.name);
+            let what = format!("{} wrecks {addr} of {}: {:?}", self.name(world), owner.name, self.told);
+            assert!(fine, "{}", world.blame(&what));
+        }
+    }
+
+    /// Rule (g): where all see the same, one run at a time.
+    fn nobody_else_is_at_it(&self, world: &mut World) {
+        if self.place() != Place::One || world.now.since(world.disturbed_at) < CALM || !world.net.is_whole() {
+            return;
+        }
+        let patience = world.patience(&self.told.handler);
+        for other in 0..world.nodes.len() {
+            let is_at_it = world.nodes[other].runs.values().any(|running| {
+                running.told.handler == self.told.handler && world.now.since(running.began) < patience
+            });
+            if other == self.index || !is_at_it || !world.nodes[other].is_awake() {
+                continue;
+            }
+            let what = format!("{} runs while n{} does: {:?}", self.name(world), other + 1, self.told);
+            let differ =
+                invariants::alive_in_view(world, self.index) != invariants::alive_in_view(world, other);
+            assert!(differ, "{}", world.blame(&what));
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Named stories of the gates (`interfaces`, section 5): what must not reach the records.
+
+use picored::safety::{AllDown, MinUp, OnNoQuorum};
+
+use crate::disk::Memory;
+use crate::node::{Behaviour, Health};
+use crate::stories::{
+    DOWN_WITHIN, NODE_DOWN_WITHIN, RESYNC, is_right, never_empty, others, runner, runs, web, with,
+};
+use crate::world::{Down, World};
+use crate::{for_seeds, millis, mins, secs};
+
+/// No run but `resync` may begin while `disturbance` lasts and for a while after it; the records stay.
+fn changes_nothing(
+    mut world: World,
+    lasts: std::time::Duration,
+    disturbance: impl FnOnce(&mut World),
+) -> World {
+    let (since, before) = (world.now, world.records("web"));
+    world.always("the records stay", move |world| world.records("web") == before);
+    disturbance(&mut world);
+    world.run_for(lasts);
+    let count = runs(&world, since);
+    assert_eq!(count, 0, "{}", world.blame("a run"));
+    world
+}
+
+#[test]
+fn two_healthy_servers_whose_link_is_cut_change_nothing() {
+    for_seeds(10, |seed| {
+        for witnesses in [0, 2] {
+            // With witnesses both sides may act, and find that the other one... cannot be reached: see below.
+            let world = with(seed, 2, |settings| settings.witnesses = witnesses);
+            let mut world = match witnesses {
+                0 => changes_nothing(world, mins(5), |world| world.cut("n1", "n2")),
+                _ => {
+                    let mut world = world;
+                    never_empty(&mut world);
+                    world.cut("n1", "n2");
+                    world.run_for(mins(5));
+                    world
+                }
+            };
+            world.heal();
+            world.expect_within(mins(3), "all see all", World::all_see_all);
+            is_right(&mut world, mins(3), "both are there");
+        }
+    });
+}
+
+#[test]
+fn with_the_gossip_port_blocked_only_nothing_changes() {
+    for_seeds(10, |seed| {
+        for nodes in [2, 3, 4] {
+            let world = with(seed, nodes, |settings| settings.witnesses = 2);
+            let mut world = changes_nothing(world, mins(5), |world| world.block_gossip("n1"));
+            world.heal();
+            world.expect_within(mins(3), "all see all", World::all_see_all);
+            is_right(&mut world, secs(30), "all are there");
+        }
+    });
+}
+
+/// The one that was cut off freezes; the others carry on, and nobody's healthy address goes for long.
+#[test]
+fn of_three_the_one_that_is_cut_off_freezes_and_two_carry_on() {
+    for_seeds(10, |seed| {
+        let mut world = web(seed, 3);
+        never_empty(&mut world);
+        let since = world.now;
+        world.partition(&["n1"]);
+        is_right_on_the_side(&mut world, &["n2", "n3"]);
+        world.set_health("n2", "web", Health::Down);
+        world.run_for(mins(5));
+        assert_eq!(world.records("web"), ["n3"], "{}", world.full_picture());
+        let by_it = world.outside.starts.iter().filter(|start| start.at > since && start.by == "n1").count();
+        assert_eq!(by_it, 0, "{}", world.blame("the minority ran"));
+        world.set_health("n2", "web", Health::Up);
+        world.heal();
+        is_right(&mut world, mins(3), "all are back");
+    });
+}
+
+fn is_right_on_the_side(world: &mut World, side: &[&str]) {
+    world.expect_within(NODE_DOWN_WITHIN + secs(10), "they carry on", |world| world.records("web") == side);
+}
+
+#[test]
+fn a_node_whose_internet_is_gone_does_nothing_and_goes() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| settings.witnesses = 2);
+        never_empty(&mut world);
+        world.partition(&["n1"]);
+        world.cut_from_internet("n1");
+        is_right_on_the_side(&mut world, &["n2", "n3"]);
+        world.run_for(mins(3));
+        world.heal();
+        is_right(&mut world, mins(3), "all are back");
+    });
+}
+
+#[test]
+fn with_the_witness_down_as_well_half_a_cluster_freezes() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 2, |settings| settings.witnesses = 2);
+        world.witness_off.extend([0, 1]);
+        world.run_for(mins(1));
+        let mut world = changes_nothing(world, mins(5), |world| world.crash("n1", Down::Machine));
+        world.start("n1");
+        is_right(&mut world, mins(2), "both are there");
+    });
+}
+
+#[test]
+fn of_two_servers_the_dead_one_goes_where_a_witness_answers() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 2, |settings| settings.witnesses = 2);
+        never_empty(&mut world);
+        world.crash("n1", Down::Machine);
+        // `half_delay` is 15 s.
+        is_right(&mut world, NODE_DOWN_WITHIN + secs(20), "its address is gone");
+        world.start("n1");
+        is_right(&mut world, mins(2), "it is back");
+    });
+}
+
+#[test]
+fn a_server_whose_picored_is_killed_stays_published_while_it_serves() {
+    for_seeds(10, |seed| {
+        for nodes in [2, 3, 5] {
+            let world = with(seed, nodes, |settings| settings.witnesses = 1);
+            let mut world = changes_nothing(world, mins(9), |world| world.crash("n2", Down::Process));
+            world.start("n2");
+            world.run_for(mins(2));
+            assert!(world.records_are_right(), "{}", world.full_picture());
+        }
+        let mut world = web(seed, 3);
+        world.crash("n2", Down::Process);
+        world.run_for(mins(5));
+        // Tried again every 30 s.
+        world.set_health("n2", "web", Health::Down);
+        world.expect_within(secs(30 + 5 + 3 + 5 + 2), "its address is gone", |world| {
+            world.records("web") == ["n1", "n3"]
+        });
+    });
+}
+
+#[test]
+fn with_all_apps_down_the_last_set_is_kept() {
+    for_seeds(10, |seed| {
+        let mut world = web(seed, 3);
+        never_empty(&mut world);
+        for name in world.names() {
+            world.set_health(&name, "web", Health::Down);
+            let pause = world.rng.duration_below(secs(40));
+            world.run_for(pause);
+        }
+        world.run_for(mins(30));
+        for name in world.names() {
+            world.set_health(&name, "web", Health::Up);
+        }
+        is_right(&mut world, mins(3), "all are back");
+    });
+}
+
+#[test]
+fn a_whole_cluster_s_reboot_in_any_order_changes_nothing() {
+    for_seeds(10, |seed| {
+        for nodes in [2, 3, 5] {
+            let world = web(seed, nodes);
+            changes_nothing(world, mins(4), |world| {
+                for name in world.names() {
+                    world.crash(&name, Down::Machine);
+                }
+                let away = secs(1) + world.rng.duration_below(mins(3));
+                world.run_for(away);
+                let mut order = world.names();
+                world.rng.shuffle(&mut order);
+                for name in order {
+                    world.start(&name);
+                    let pause = world.rng.duration_below(secs(25));
+                    world.run_for(pause);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_node_that_stood_still_for_a_minute_does_nothing_rash() {
+    for_seeds(10, |seed| {
+        for whole_machine in [false, true] {
+            let mut world = web(seed, 3);
+            never_empty(&mut world);
+            match whole_machine {
+                true => world.suspend("n1"),
+                false => world.freeze("n1"),
+            }
+            world.run_for(mins(1));
+            let since = world.now;
+            world.thaw("n1");
+            world.run_for(mins(3));
+            assert!(world.records_are_right(), "{}", world.full_picture());
+            let others: Vec<_> = ["n2", "n3"].map(|name| world.node(name).addr.ip()).into();
+            let rash = |start: &&crate::outside::Start| {
+                start.by == "n1" && others.iter().any(|addr| !start.told.addrs.contains(addr))
+            };
+            assert_eq!(world.outside.starts_since(since).filter(rash).count(), 0, "{}", world.blame("rash"));
+        }
+    });
+}
+
+/// All nodes but one stand still, as virtual machines on one host that swaps: the one left alone is a minority.
+#[test]
+fn one_left_alone_does_not_take_the_others_away() {
+    for_seeds(10, |seed| {
+        for (nodes, on_no_quorum) in
+            [(3, OnNoQuorum::Freeze), (5, OnNoQuorum::Freeze), (3, OnNoQuorum::WithdrawSelf)]
+        {
+            let mut world = with(seed, nodes, |settings| settings.on_no_quorum = on_no_quorum);
+            never_empty(&mut world);
+            let rest = others(&world, "n1");
+            for name in &rest {
+                world.suspend(name);
+            }
+            world.run_for(mins(2));
+            let still = rest.iter().all(|name| world.records("web").contains(name));
+            assert!(still, "{}", world.full_picture());
+            for name in &rest {
+                world.thaw(name);
+            }
+            is_right(&mut world, mins(3), "all are there");
+        }
+    });
+}
+
+#[test]
+fn a_node_without_quorum_withdraws_itself_where_it_is_told_to() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| settings.on_no_quorum = OnNoQuorum::WithdrawSelf);
+        never_empty(&mut world);
+        // It reaches the records, and others still reach it: the two see it failed but serving.
+        world.block_gossip("n1");
+        world.expect_within(mins(2), "it has gone", |world| world.records("web") == ["n2", "n3"]);
+        world.heal();
+        is_right(&mut world, mins(3), "it is back");
+    });
+}
+
+/// The tries fail while the link is cut; it heals before the run that they were for.
+#[test]
+fn verify_failed_during_a_cut_that_heals_before_the_run() {
+    for_seeds(20, |seed| {
+        let mut world = web(seed, 3);
+        let first = runner(&world);
+        let victim = others(&world, &first)[0].clone();
+        let address = world.node(&victim).addr.ip();
+        world.crash(&victim, Down::Process);
+        for name in others(&world, &victim) {
+            world.cut(&name, &victim);
+        }
+        world.expect_within(mins(1), "it is failed", |world| world.all_see(&victim, &["failed"]));
+        // The debounce of 3 s has begun, and `node_down_after` 5 s.
+        let pause = world.rng.duration_below(secs(8));
+        world.run_for(pause);
+        if world.outside.writes.last().is_some_and(|write| !write.addrs.contains(&address)) {
+            return; // it was too late for this seed
+        }
+        let running = world.nodes.iter().any(|node| !node.runs.is_empty());
+        world.heal();
+        let since = world.now + millis(1);
+        world.run_for(mins(2));
+        let late = world.outside.starts.iter().filter(|start| start.at > since);
+        let rash = late.filter(|start| start.told.remove.contains(&address)).count();
+        assert!(running || rash == 0, "{}", world.blame("it served when the run began"));
+        is_right(&mut world, mins(1), "it serves, and stays");
+    });
+}
+
+/// Three nodes whose files differ: nobody quarrels, the runner's file counts.
+#[test]
+fn nodes_with_different_all_down_and_min_up_do_not_quarrel() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed).nodes(3).app("web");
+        let base = world.settings.clone();
+        let list = vec!["192.0.2.99".parse().expect("an address")];
+        let different = [
+            (AllDown::Keep, MinUp::Count(1)),
+            (AllDown::Fallback(list), MinUp::Count(2)),
+            (AllDown::All, MinUp::Percent(50)),
+        ];
+        for (node, (all_down, min_up)) in world.nodes.iter_mut().zip(different) {
+            let mut own = base.clone();
+            (own.all_down, own.min_up) = (all_down, min_up);
+            node.settings = Some(own);
+        }
+        let mut world = world.settled();
+        world.run_for(mins(3));
+        never_empty(&mut world);
+        let since = world.now;
+        for name in world.names() {
+            world.set_health(&name, "web", Health::Down);
+            let pause = world.rng.duration_below(secs(20));
+            world.run_for(pause);
+        }
+        world.run_for(mins(30));
+        let count = runs(&world, since);
+        assert!(count <= 4, "{}", world.blame(&format!("{count} runs: a quarrel")));
+        for name in world.names() {
+            world.set_health(&name, "web", Health::Up);
+        }
+        is_right(&mut world, mins(4), "all are back");
+    });
+}
+
+#[test]
+fn a_fourth_node_joins_during_a_2_1_split() {
+    for_seeds(10, |seed| {
+        for with_the_one in [true, false] {
+            let mut world = World::new(seed).nodes(4).app("web");
+            for name in ["n1", "n2", "n3"] {
+                world.start(name);
+            }
+            world.run_for(mins(5));
+            assert_eq!(world.records("web"), ["n1", "n2", "n3"], "{}", world.full_picture());
+            never_empty(&mut world);
+            let side: &[&str] = if with_the_one { &["n1", "n4"] } else { &["n1"] };
+            world.partition(side);
+            world.run_for(secs(45));
+            let since = world.now;
+            world.start("n4");
+            world.run_for(mins(5));
+            let wrong: &[&str] = if with_the_one { &["n1", "n4"] } else { &["n1"] };
+            for start in world.outside.starts.iter().filter(|start| start.at > since) {
+                assert!(!wrong.contains(&&*start.by), "{}", world.blame("the smaller side ran"));
+            }
+            world.heal();
+            is_right(&mut world, mins(4), "all four are there");
+        }
+    });
+}
+
+/// A newcomer knows one node only. It must know whom it would remove, and not be the one that acts for half a cluster.
+#[test]
+fn a_newcomer_with_one_join_entry_while_a_failed_node_is_still_published() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed).nodes(4).app("web");
+        for name in ["n1", "n2", "n3"] {
+            world.start(name);
+        }
+        world.run_for(mins(5));
+        never_empty(&mut world);
+        let mut own = world.settings.clone();
+        own.joins = crate::settings::Joins::First(1);
+        world.node_mut("n4").settings = Some(own);
+        // Its picored is dead and it serves.
+        world.crash("n3", Down::Process);
+        world.run_for(mins(2));
+        world.start("n4");
+        world.expect_within(mins(2), "the newcomer is there", |world| {
+            world.records("web") == ["n1", "n2", "n3", "n4"]
+        });
+        world.run_for(mins(15));
+        assert_eq!(world.records("web"), ["n1", "n2", "n3", "n4"], "{}", world.full_picture());
+        world.set_health("n3", "web", Health::Down);
+        world.expect_within(mins(2), "it goes now", |world| world.records("web") == ["n1", "n2", "n4"]);
+    });
+}
+
+#[test]
+fn a_newcomer_with_one_join_entry_while_a_partition_lasts() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed).nodes(5).app("web");
+        for name in ["n1", "n2", "n3", "n4"] {
+            world.start(name);
+        }
+        world.run_for(mins(5));
+        never_empty(&mut world);
+        let mut own = world.settings.clone();
+        own.joins = crate::settings::Joins::First(1);
+        world.node_mut("n5").settings = Some(own);
+        // Half and half, without witnesses: nobody acts, and the newcomer is no majority.
+        world.partition(&["n1", "n2", "n5"]);
+        world.run_for(mins(1));
+        let since = world.now;
+        world.start_with("n5", Memory::Lost);
+        world.run_for(mins(5));
+        let gone =
+            world.outside.starts.iter().filter(|start| start.at > since && !start.told.remove.is_empty());
+        assert_eq!(gone.count(), 0, "{}", world.blame("a half took the other half away"));
+        world.heal();
+        is_right(&mut world, mins(4), "all five are there");
+    });
+}
+
+/// Goal: what a run that failed in the middle left behind is repaired, by whoever is next.
+#[test]
+fn a_run_that_wrote_and_failed_is_followed_by_another() {
+    for_seeds(10, |seed| {
+        let mut world = web(seed, 3);
+        never_empty(&mut world);
+        let first = runner(&world);
+        let other = others(&world, &first)[0].clone();
+        world.script(&first, [Behaviour::FailAfter(1)]);
+        let since = world.now;
+        world.set_health(&other, "web", Health::Down);
+        world.expect_within(DOWN_WITHIN + secs(10), "a second run", |world| runs(world, since) == 2);
+        world.run_for(RESYNC / 2);
+        assert_eq!(runs(&world, since), 2, "{}", world.blame("one failed, one did not"));
+    });
+}
