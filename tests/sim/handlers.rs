@@ -62,6 +62,35 @@ fn each_event_is_told_once_in_the_cluster() {
     });
 }
 
+/// Goal: what the runner of an `event` handler left undone is done by the next one.
+#[test]
+fn an_event_that_a_dead_runner_left_undone_is_told_by_the_next() {
+    for_seeds(5, |seed| {
+        let mut world = cluster(seed, "mail", Mode::Event, Place::One);
+        let mut tell = |world: &mut World, health| {
+            let since = world.now;
+            world.set_health("n2", "web", health);
+            world.expect_within(mins(2), "it is told", |world| !told(world, since).is_empty());
+            let told = |start: &&crate::outside::Start| start.at > since && start.told.mode == "event";
+            world.outside.starts.iter().find(told).expect("just seen").by.clone()
+        };
+        let first = tell(&mut world, Health::Down);
+        world.run_for(mins(1));
+        if first == "n2" {
+            return; // its own app's event would go with it
+        }
+        world.script(&first, [Behaviour::Hang]);
+        let (same, since) = (tell(&mut world, Health::Up), world.now);
+        assert_eq!(same, first, "{}", world.blame("the runner changed without a reason"));
+        world.crash(&first, Down::Machine);
+        world.run_for(mins(3));
+        let of_it = |start: &&crate::outside::Start| start.at > since && start.told.event == "app-up";
+        let again: Vec<_> = world.outside.starts.iter().filter(of_it).collect();
+        assert_eq!(again.len(), 1, "{}", world.blame("once more, by the next one"));
+        assert_eq!(again[0].told.reason, "takeover");
+    });
+}
+
 #[test]
 fn with_where_all_each_node_tells_what_it_saw_and_a_newcomer_nothing_old() {
     for_seeds(5, |seed| {

@@ -67,7 +67,7 @@ fn number_from_environment(name: &str) -> Option<u64> {
 }
 
 /// Runs `story` with each of the seeds `1..=count`, or `SEEDS` many (from `FIRST` on), or with `SEED` alone. A failing
-/// seed does not stop the others; at the end all of them are named with the command that repeats them.
+/// seed does not stop the others (unless `STOP=1`); at the end all of them are named with the command that repeats them.
 pub fn for_seeds(count: u64, story: impl Fn(u64)) {
     let seeds: Vec<u64> = match number_from_environment("SEED") {
         Some(seed) => vec![seed],
@@ -84,6 +84,9 @@ pub fn for_seeds(count: u64, story: impl Fn(u64)) {
         if catch_unwind(AssertUnwindSafe(|| story(seed))).is_err() {
             say(&format!("FAILED, repeat with: SEED={seed} cargo test --test sim {test} -- --exact"));
             failed.push(seed);
+            if number_from_environment("STOP").is_some() {
+                break;
+            }
         }
     }
     assert!(failed.is_empty(), "{test} failed with the seeds {failed:?}; SEED=N repeats one of them");

@@ -12,6 +12,13 @@ impl World {
         self.command(index, &json!({"cmd": "sync"}));
     }
 
+    /// `picored sync --force`: past `max_remove`.
+    pub fn force(&mut self, name: &str) {
+        let index = self.index(name);
+        self.nodes[index].synced = true;
+        self.command(index, &json!({"cmd": "sync", "force": true}));
+    }
+
     /// `picored maint on|off`, said on `by` about `node`.
     pub fn maint(&mut self, by: &str, node: &str, app: &str, on: bool) -> Said {
         let index = self.index(by);

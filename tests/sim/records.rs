@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::node::{Behaviour, Health};
+use crate::stories::NODE_DOWN_WITHIN;
 use crate::world::{Down, World};
 use crate::{for_seeds, millis, mins, secs};
 
@@ -13,8 +14,6 @@ use crate::{for_seeds, millis, mins, secs};
 const DOWN_WITHIN: Duration = secs(3 * 10 + 5 + 2 + 3 + 2);
 /// One that comes back: two passed checks, `hold_up` (doubled by the flap), gossip, debounce and run.
 const UP_WITHIN: Duration = secs(2 * 10 + 30 + 2 + 3 + 2);
-/// A node that dies among three: known to all within 34 s ([`crate::table`]); then debounce and run.
-const NODE_DOWN_WITHIN: Duration = secs(34 + 3 + 2);
 
 /// A cluster at rest: all up and published, and `grace`, during which failed checks do not count, over.
 fn web(seed: u64, nodes: usize) -> World {

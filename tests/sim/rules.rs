@@ -20,6 +20,8 @@ const FRESH: std::time::Duration = secs(10);
 const WITNESSED: std::time::Duration = secs(30);
 /// A failed node stays for so long in any case.
 const DOWN_AFTER: std::time::Duration = secs(5);
+/// One that came back stays out for so long.
+const HOLD_UP: std::time::Duration = secs(15);
 /// So long after the last disturbance all that is to be known is known to all.
 const CALM: std::time::Duration = secs(120);
 
@@ -50,6 +52,7 @@ pub fn judge(world: &mut World, index: usize, told: &Told) {
     assert!(allowed, "{}", world.blame(&format!("{} runs without quorum: {told:?}", case.name(world))));
     // With quorum the own address may go for other reasons.
     case.enough_are_left(world);
+    case.each_addition_is_by_the_table(world);
     if has_quorum || !withdraws {
         case.each_removal_is_by_the_table(world);
     }
@@ -228,6 +231,34 @@ impl Case<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Only who runs and is up comes in, and one that was failed not at once.
+    fn each_addition_is_by_the_table(&self, world: &World) {
+        if ["min-up", "fallback"].contains(&&*self.told.guard) {
+            return; // told so
+        }
+        let added = match &self.told.call {
+            Some((addr, state)) if state == "up" => vec![*addr],
+            Some(_) => Vec::new(),
+            None => self.told.add.clone(),
+        };
+        let node = &world.nodes[self.index];
+        for addr in added {
+            let good =
+                self.told.members.iter().filter(|shown| shown.is_good() && shown.addrs.contains(&addr));
+            let held = |shown: &&Shown| {
+                let noted = |event| node.last_noted(event, &shown.node).filter(|at| *at >= node.started);
+                let back =
+                    noted("node-joined").filter(|back| noted("node-failed").is_some_and(|at| at <= *back));
+                shown.node != node.name && back.is_some_and(|at| world.now.since(at) < HOLD_UP)
+            };
+            let fine = good.clone().any(|shown| !held(&shown));
+            let why =
+                if good.count() == 0 { "whose owner is not up" } else { "whose owner is back too shortly" };
+            let what = format!("{} publishes {addr}, {why}: {:?}", self.name(world), self.told);
+            assert!(fine, "{}", world.blame(&what));
+        }
     }
 
     fn knows(&self, name: &str) -> bool {

@@ -53,6 +53,8 @@ pub struct Settings {
     /// Endpoints that everybody asks, and how many of them must answer.
     pub witnesses: usize,
     pub witness_min: usize,
+    /// In percent.
+    pub max_remove: Option<u8>,
     pub key: Option<[u8; 16]>,
 }
 
@@ -80,6 +82,7 @@ impl Default for Settings {
             on_no_quorum: OnNoQuorum::Freeze,
             witnesses: 0,
             witness_min: 1,
+            max_remove: None,
             key: None,
         }
     }
@@ -168,6 +171,7 @@ impl Settings {
             on_no_quorum: self.on_no_quorum,
             witness: (0..self.witnesses).map(|index| Target::Tcp(witness_address(index))).collect(),
             witness_min: self.witness_min,
+            max_remove: self.max_remove,
             ..safety::Config::default()
         }
     }

@@ -8,9 +8,9 @@ use crate::node::{Behaviour, Health};
 use crate::world::{Down, World};
 use crate::{for_seeds, millis, mins, secs};
 
-/// A node that dies among three is known to all within 34 s ([`crate::table`]); then debounce, a try of its public
-/// address that nobody answers (5 s), and the run.
-pub const NODE_DOWN_WITHIN: Duration = secs(34 + 3 + 5 + 2);
+/// A node that dies among three is known to all within 34 s ([`crate::table`]); then `node_down_after`, debounce, a
+/// try of its public address that nobody answers (5 s), and the run.
+pub const NODE_DOWN_WITHIN: Duration = secs(34 + 5 + 3 + 5 + 2);
 /// An app that goes down: three failed checks, gossip, debounce and run.
 pub const DOWN_WITHIN: Duration = secs(3 * 10 + 5 + 2 + 3 + 2);
 /// A run that was interrupted: `timeout` and 10 s are given to it.

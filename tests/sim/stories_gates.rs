@@ -409,3 +409,37 @@ fn a_run_that_wrote_and_failed_is_followed_by_another() {
         assert_eq!(runs(&world, since), 2, "{}", world.blame("one failed, one did not"));
     });
 }
+
+/// Goal: a bad update that stops most of the web servers within minutes takes half of them away at most, until a
+/// person says so.
+#[test]
+fn no_more_than_max_remove_goes_within_five_minutes() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 6, |settings| settings.max_remove = Some(50));
+        world.always("half of them stay", |world| world.records("web").len() >= 3 || world.nodes[0].synced);
+        for name in ["n2", "n3", "n4", "n5", "n6"] {
+            world.set_health(name, "web", Health::Down);
+            let pause = world.rng.duration_below(secs(8));
+            world.run_for(pause);
+        }
+        world.run_for(mins(3));
+        for name in world.names() {
+            world.force(&name);
+        }
+        is_right(&mut world, mins(1), "a person forced it");
+    });
+}
+
+/// A member that was failed is back for `hold_up` before it is published, and one that flaps for longer.
+#[test]
+fn a_machine_that_comes_back_is_published_after_hold_up() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| settings.check_interval = secs(1));
+        world.crash("n2", Down::Machine);
+        is_right(&mut world, NODE_DOWN_WITHIN, "it is gone");
+        world.start("n2");
+        world.expect_within(secs(20), "it is alive", |world| world.all_see("n2", &["alive"]));
+        let took = world.expect_within(mins(1), "it is back", |world| world.records_are_right());
+        assert!(took > secs(13), "{}", world.blame(&format!("published after {took:?}")));
+    });
+}
