@@ -67,7 +67,7 @@ fn each_event_is_told_once_in_the_cluster() {
 fn an_event_that_a_dead_runner_left_undone_is_told_by_the_next() {
     for_seeds(5, |seed| {
         let mut world = cluster(seed, "mail", Mode::Event, Place::One);
-        let mut tell = |world: &mut World, health| {
+        let tell = |world: &mut World, health| {
             let since = world.now;
             world.set_health("n2", "web", health);
             world.expect_within(mins(2), "it is told", |world| !told(world, since).is_empty());
