@@ -4,237 +4,14 @@
 //! Durations are whole seconds (`…_secs`) or milliseconds (`…_ms`), times are seconds since 1970, and 0 as long as
 //! the date is not known.
 
+mod request;
 pub mod text;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::JOIN_ONCE_MAX;
-use crate::membership::Target;
-
-/// What a client may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    Status {
-        verbose: bool,
-    },
-    Members,
-    /// The newest `n` events; `follow`: and those to come, for ever.
-    Events {
-        n: usize,
-        follow: bool,
-    },
-    App {
-        app: String,
-        to: ForceTo,
-        for_secs: Option<u64>,
-    },
-    /// What gets through to the member, or to all that have not left.
-    PingMembers {
-        node: Option<String>,
-    },
-    /// Each is tried once.
-    Join {
-        targets: Vec<Target>,
-    },
-    /// A failed or left member.
-    Forget {
-        node: String,
-    },
-    Leave,
-    Stop,
-    /// Go on as the program that is now on disk.
-    Restart,
-    /// Read the configuration anew.
-    Reload,
-    /// Whether the daemon is there.
-    Ping,
-}
-
-/// What a person says an app is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForceTo {
-    Up,
-    Down,
-    /// As its checks say.
-    Auto,
-}
-
-impl ForceTo {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Auto => "auto",
-        }
-    }
-    /// The inverse of [`ForceTo::as_str`].
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Up, Self::Down, Self::Auto].into_iter().find(|to| to.as_str() == word)
-    }
-}
-
-/// The longest time for which a state can be forced: a year.
-pub const FOR_MAX_SECS: u64 = 366 * 24 * 3600;
-
-/// A request as it is written: one flat object, told apart by `cmd`.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Line {
-    cmd: String,
-    #[serde(skip_serializing_if = "is_false")]
-    verbose: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<usize>,
-    #[serde(skip_serializing_if = "is_false")]
-    follow: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    for_secs: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    targets: Vec<String>,
-}
-
-fn is_false(b: &bool) -> bool {
-    !*b
-}
-
-impl Request {
-    /// The words that [`Request::parse`] knows as `cmd`.
-    pub const COMMANDS: [&'static str; 12] = [
-        "status",
-        "members",
-        "events",
-        "app",
-        "ping-members",
-        "join",
-        "forget",
-        "leave",
-        "stop",
-        "restart",
-        "reload",
-        "ping",
-    ];
-
-    /// Reads a line. The error says what to do, for the client.
-    pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let line: Line = serde_json::from_slice(line)
-            .map_err(|error| format!("not a request ({error}); send one line like {{\"cmd\":\"status\"}}"))?;
-        Ok(match line.cmd.as_str() {
-            "status" => Self::Status { verbose: line.verbose },
-            "members" => Self::Members,
-            "events" => Self::Events { n: line.n.unwrap_or(usize::MAX), follow: line.follow },
-            "app" => Self::app(line)?,
-            "ping-members" => Self::PingMembers { node: line.node },
-            "join" => Self::join(&line.targets)?,
-            "forget" => {
-                Self::Forget { node: line.node.ok_or("\"node\" is missing: the name of the member")? }
-            }
-            "leave" => Self::Leave,
-            "stop" => Self::Stop,
-            "restart" => Self::Restart,
-            "reload" => Self::Reload,
-            "ping" => Self::Ping,
-            "" => return Err(format!("\"cmd\" is missing; known commands: {}", Self::COMMANDS.join(", "))),
-            other => {
-                let other = text::printable(other);
-                return Err(format!(
-                    "unknown command {other}; known commands: {}",
-                    Self::COMMANDS.join(", ")
-                ));
-            }
-        })
-    }
-
-    fn app(line: Line) -> Result<Self, String> {
-        let app = line.app.ok_or("\"app\" is missing: the name of the app")?;
-        let to = line.to.as_deref().and_then(ForceTo::parse).ok_or("\"to\" must be up, down or auto")?;
-        match line.for_secs {
-            Some(0) => Err("\"for_secs\" must be at least 1".into()),
-            Some(secs) if secs > FOR_MAX_SECS => Err(format!("\"for_secs\" must be at most {FOR_MAX_SECS}")),
-            for_secs => Ok(Self::App { app, to, for_secs }),
-        }
-    }
-
-    fn join(targets: &[String]) -> Result<Self, String> {
-        if targets.is_empty() || targets.len() > JOIN_ONCE_MAX {
-            return Err(format!("\"targets\" must be 1 to {JOIN_ONCE_MAX} addresses with ports"));
-        }
-        let parsed = targets.iter().map(|text| {
-            let wrong =
-                || format!("{}: must be an address or a host name, with a port", text::printable(text));
-            parse_target(text).ok_or_else(wrong)
-        });
-        Ok(Self::Join { targets: parsed.collect::<Result<_, _>>()? })
-    }
-
-    /// The line to send, without a newline.
-    pub fn to_line(&self) -> String {
-        let mut line = Line::default();
-        line.cmd = match self {
-            Self::Status { verbose } => {
-                line.verbose = *verbose;
-                "status"
-            }
-            Self::Members => "members",
-            Self::Events { n, follow } => {
-                (line.n, line.follow) = (Some(*n), *follow);
-                "events"
-            }
-            Self::App { app, to, for_secs } => {
-                (line.app, line.to) = (Some(app.clone()), Some(to.as_str().into()));
-                line.for_secs = *for_secs;
-                "app"
-            }
-            Self::PingMembers { node } => {
-                line.node = node.clone();
-                "ping-members"
-            }
-            Self::Join { targets } => {
-                line.targets = targets.iter().map(target_text).collect();
-                "join"
-            }
-            Self::Forget { node } => {
-                line.node = Some(node.clone());
-                "forget"
-            }
-            Self::Leave => "leave",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-            Self::Reload => "reload",
-            Self::Ping => "ping",
-        }
-        .into();
-        serde_json::to_string(&line).unwrap_or_default()
-    }
-}
-
-/// `192.0.2.1:7946`, `[2001:db8::1]:7946`, `par1.example.net:7946`.
-pub fn target_text(target: &Target) -> String {
-    match target {
-        Target::Addr(addr) => addr.to_string(),
-        Target::Name { host, port } => format!("{host}:{port}"),
-    }
-}
-
-/// The inverse of [`target_text`].
-fn parse_target(text: &str) -> Option<Target> {
-    const HOST_MAX: usize = 254;
-    if let Ok(addr) = text.parse() {
-        return Some(Target::Addr(addr));
-    }
-    let (host, port) = text.rsplit_once(':')?;
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let port = port.parse().ok().filter(|&port: &u16| port > 0)?;
-    let sound = (1..=HOST_MAX).contains(&host.len()) && host.bytes().all(is_name) && !host.starts_with('-');
-    sound.then(|| Target::Name { host: host.into(), port })
-}
+pub use request::{FOR_MAX_SECS, ForceTo, MAINT_SECS, Request, event, level, target_text};
 
 /// The line of a reply: `body`, which must be a struct, with `"ok":true` before its fields.
 pub fn reply_line(body: &impl Serialize) -> String {
@@ -292,6 +69,99 @@ impl Reloaded {
         said.extend(self.notes.iter().cloned());
         said
     }
+}
+
+/// What would be told, or is told now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Synced {
+    pub dry_run: bool,
+    pub jobs: Vec<SyncJob>,
+}
+
+/// One app of one `sync` or `picored1` handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncJob {
+    pub handler: String,
+    pub app: String,
+    /// `null`: no set is known to be right, so no run.
+    pub publish: Option<Vec<String>>,
+    /// Against what the outside is taken to show.
+    pub add: Vec<String>,
+    pub remove: Vec<String>,
+    /// The gate that decided otherwise than the instances' states.
+    pub guard: Option<String>,
+    /// The node that acts; `null`: each for itself, or nobody can.
+    pub runner: Option<String>,
+    /// This node acts.
+    pub here: bool,
+    /// What happens now, or would.
+    pub text: String,
+}
+
+/// How a handler's rehearsal went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rehearsed {
+    pub handler: String,
+    pub argv: Vec<String>,
+    pub user: Option<String>,
+    /// Names and values; those of `env_file` are masked.
+    pub env: Vec<(String, String)>,
+    pub stdin: String,
+    pub output: String,
+    /// `exit 0`, `signal 9`, `not started: …`.
+    pub exit: String,
+    /// What picored would do then.
+    pub meaning: String,
+    pub ok: bool,
+    pub took_ms: u64,
+}
+
+/// Why each address is published or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Why {
+    pub node: String,
+    /// `null` while gates 1 to 4 let this node act, else why they do not.
+    pub waiting: Option<String>,
+    pub apps: Vec<WhyApp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WhyApp {
+    pub name: String,
+    /// The gate that looks at the whole set and decided otherwise.
+    pub guard: Option<String>,
+    pub addresses: Vec<WhyAddress>,
+    pub jobs: Vec<WhyJob>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WhyAddress {
+    pub address: String,
+    /// Empty for one that belongs to no member.
+    pub node: String,
+    /// To be published, after the gates; `null`: nothing is known to be right.
+    pub publish: Option<bool>,
+    /// What the outside shows as far as this node knows; `null`: it does not know.
+    pub shown: Option<bool>,
+    pub why: String,
+}
+
+/// A handler that tells the app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WhyJob {
+    pub handler: String,
+    pub runner: Option<String>,
+    pub phase: String,
+    pub waits: Option<String>,
+    /// What each node shows of it: (node, `S:LC:HASH8`).
+    pub records: Vec<(String, String)>,
 }
 
 /// First line of the reply to `events`; that many event lines follow ([`EventLine`]), and more when following.
@@ -377,11 +247,22 @@ pub struct Member {
     pub version: Option<String>,
     /// UDP to or from it is blocked: only TCP or other members reach it.
     pub udp_blocked: bool,
+    /// Maintenance of it that other nodes hold, and that counts as long as they run.
+    pub maint: Vec<MaintElsewhere>,
     /// The node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
     /// All tags as they travel.
     pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MaintElsewhere {
+    /// The node where it was said.
+    pub held_by: String,
+    /// Names of apps, or `*`.
+    pub apps: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -411,6 +292,14 @@ pub struct Status {
     pub phase: String,
     /// `null` while gates 1 to 4 let this node act, else why they do not.
     pub waiting: Option<String>,
+    /// `null` as long as it is not looked at (`"quorum": "off"`).
+    pub quorum: Option<Quorum>,
+    /// Endpoints of `witness` that answer, of all: `2/3`; `null` without any.
+    pub witness: Option<String>,
+    /// What persons said here, and is in force.
+    pub overrides: Vec<Override>,
+    /// Why the state file is not written; what was said since holds in memory only.
+    pub state_problem: Option<String>,
     pub members: MemberCounts,
     pub apps: Vec<App>,
     pub handlers: Vec<Handler>,
@@ -425,6 +314,35 @@ pub struct Status {
     pub counters: Option<Counters>,
     /// Keys of the configuration file without an effect yet, with `verbose` only.
     pub no_effect: Vec<String>,
+}
+
+/// Gate 4.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quorum {
+    pub has: bool,
+    /// Of the electorate.
+    pub alive: usize,
+    pub electorate: usize,
+}
+
+/// What a person said of an app, and that it is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Override {
+    /// `null`: all of the node.
+    pub app: Option<String>,
+    pub node: String,
+    /// `up`, `down`, `maint`.
+    pub state: String,
+    /// Until it ends by itself; `null`: never.
+    pub for_secs: Option<u64>,
+    /// Seconds since 1970.
+    pub since: u64,
+    pub since_secs: u64,
+    /// Empty if not known.
+    pub by: String,
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -478,6 +396,8 @@ pub struct Instance {
     pub member: String,
     pub state: String,
     pub forced: bool,
+    /// The node whose `m.NODE` tag withdraws it.
+    pub withdrawn_by: Option<String>,
     pub addrs: Vec<String>,
     pub published: bool,
 }
@@ -506,6 +426,8 @@ pub struct Handler {
     pub place: String,
     /// `idle`, `debouncing`, `running`, `stuck`, `backoff`, `waiting`, `stands back`.
     pub phase: String,
+    /// What it waits for; `null`: for nothing.
+    pub waits: Option<String>,
     /// The node that acts; `null`: each for itself, or nobody can.
     pub runner: Option<String>,
     pub failures_in_a_row: u32,
@@ -547,59 +469,6 @@ pub struct Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_request_reads_as_it_was_written() {
-        let requests = [
-            Request::Status { verbose: true },
-            Request::Status { verbose: false },
-            Request::Members,
-            Request::Events { n: 7, follow: true },
-            Request::App { app: "web".into(), to: ForceTo::Down, for_secs: Some(60) },
-            Request::App { app: "web".into(), to: ForceTo::Auto, for_secs: None },
-            Request::Leave,
-            Request::Stop,
-            Request::Restart,
-            Request::Reload,
-            Request::PingMembers { node: None },
-            Request::PingMembers { node: Some("par1".into()) },
-            Request::Join {
-                targets: vec![
-                    Target::Addr("[2001:db8::7]:7946".parse().unwrap()),
-                    Target::Name { host: "par1.example.net".into(), port: 7947 },
-                ],
-            },
-            Request::Forget { node: "par1".into() },
-            Request::Ping,
-        ];
-        for request in requests {
-            assert_eq!(Request::parse(request.to_line().as_bytes()), Ok(request));
-        }
-    }
-
-    #[test]
-    fn a_request_says_no_more_than_it_needs() {
-        assert_eq!(Request::Members.to_line(), r#"{"cmd":"members"}"#);
-    }
-
-    #[test]
-    fn a_bad_request_is_answered_with_what_to_do() {
-        let error = |line: &str| Request::parse(line.as_bytes()).unwrap_err();
-        assert!(error("hello").contains(r#"{"cmd":"status"}"#));
-        assert!(error("{}").contains("known commands: status"));
-        assert!(error(r#"{"cmd":"dance\u001b"}"#).contains(r"unknown command dance\u{1b}; known"));
-        assert!(error(r#"{"cmd":"app","to":"up"}"#).contains("name of the app"));
-        assert!(error(r#"{"cmd":"app","app":"web","to":"sideways"}"#).contains("up, down or auto"));
-        assert!(error(r#"{"cmd":"app","app":"web","to":"up","for_secs":0}"#).contains("at least 1"));
-        assert!(error(r#"{"cmd":"app","app":"web","to":"up","for_secs":99999999999}"#).contains("at most"));
-        assert!(error(r#"{"cmd":"forget"}"#).contains("name of the member"));
-        assert!(error(r#"{"cmd":"join"}"#).contains("1 to 16 addresses"));
-        for bad in ["par1", "par1:0", "-x:7946", "a b:7946", ":7946", "192.0.2.1"] {
-            let line = format!(r#"{{"cmd":"join","targets":["{bad}"]}}"#);
-            assert!(error(&line).contains("with a port"), "{bad}");
-        }
-        assert!(Request::parse(b"\xff\xfe").is_err());
-    }
 
     #[test]
     fn a_reply_begins_with_ok_and_a_refusal_with_error() {

@@ -98,6 +98,9 @@ pub const SERF_LINES_MAX: usize = MEMBERS_MAX + HANDLER_QUEUE_MAX;
 /// Members that `serf` handlers may have heard of: all, and those forgotten in the last window.
 pub const SERF_KNOWN_MAX: usize = 2 * MEMBERS_MAX;
 
+/// What persons said of apps and nodes at once: two words for each own app, and other nodes' maintenance.
+pub const OVERRIDES_MAX: usize = 2 * APPS_MAX + 64;
+
 /// Recent events that `events` shows.
 pub const EVENTS_MAX: usize = 256;
 /// Control connections at once; the oldest makes room.

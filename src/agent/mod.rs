@@ -7,16 +7,20 @@ mod lateness;
 mod news;
 mod noise;
 mod overrides;
+mod persons;
+mod rehearsing;
 pub mod reload;
 mod requests;
 pub mod state;
 mod status;
+mod syncing;
 mod tags;
 #[cfg(test)]
 mod tests;
 mod transitions;
 mod tries;
 mod turn;
+mod why;
 
 use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
@@ -36,6 +40,8 @@ use end::Ending;
 use events::{Ring, Wall};
 use lateness::Lateness;
 use noise::Noise;
+use overrides::Overrides;
+use persons::Persons;
 use transitions::Transitions;
 use tries::Tries;
 
@@ -118,6 +124,10 @@ pub enum Action {
     Reload {
         client: ClientId,
     },
+    /// Log what is of this level or more serious.
+    LogLevel {
+        level: log::LevelFilter,
+    },
     /// Write the state file; answer with `handle_persisted`. Comes before a run that it must know of.
     Persist {
         text: String,
@@ -164,6 +174,7 @@ pub struct Agent {
     /// Clients that follow the events.
     followers: Vec<ClientId>,
     tries: Tries,
+    persons: Persons,
 
     started: Instant,
     wall: Wall,
@@ -274,12 +285,16 @@ impl Agent {
         let key_source = reload::KeySource::new(config.keys_file, &config.membership.keys);
         let (handlers, keys) = (config.handlers.len(), config.membership.keys.keys.len());
         let mut delivery = Delivery::new(config.handlers, rng.next_u64(), now);
+        let mut overrides = Overrides::default();
         if let Some(saved) = &mut saved {
-            // Before the own tags are shown for the first time: they say what was told.
+            // Before the own tags are shown for the first time: they say what was told, and what persons said.
             saved.keep_for(&identity.node);
-            delivery.restore(now, unix.unwrap_or_default().as_secs(), core::mem::take(&mut saved.delivery));
+            let unix_now = unix.unwrap_or_default().as_secs();
+            delivery.restore(now, unix_now, core::mem::take(&mut saved.delivery));
+            overrides = Overrides::restore(now, unix_now, core::mem::take(&mut saved.overrides));
         }
-        let meta = tags::own_meta(&identity, &apps, &delivery, false).unwrap_or_default();
+        let meta = tags::own_meta(&identity, &apps, &delivery, &overrides, false).unwrap_or_default();
+        let persons = Persons::new(overrides);
         let seed = Seed { rng: rng.next_u64(), nonce: seed.nonce };
         let mut agent = Self {
             membership: Membership::new(config.membership, &meta, seed, now),
@@ -302,6 +317,7 @@ impl Agent {
             counted: Counted::default(),
             followers: Vec::new(),
             tries: Tries::default(),
+            persons,
             started: now,
             wall: Wall::default(),
             lateness: Lateness::default(),
@@ -318,7 +334,7 @@ impl Agent {
         }
         let node = agent.identity.node.clone();
         agent.delivery.handle_member(now, MemberEvent::Join, &node, agent.membership.member(&node));
-        agent.drain_checks(now);
+        agent.apply_overrides(now);
         agent.finish(now);
         agent
     }
@@ -388,14 +404,21 @@ impl Agent {
     /// A handler's run ended; `output` is the end of what it printed.
     pub fn handle_exit(&mut self, now: Instant, id: RunId, exit: Exit, output: &[u8]) {
         self.begin(now);
-        self.delivery.handle_exit(now, id, exit, output);
+        match self.delivery.rehearsal_ended(id, &exit) {
+            Some(rehearsed) => self.tell_rehearsed(now, &rehearsed, &exit, output),
+            None => self.delivery.handle_exit(now, id, exit, output),
+        }
         self.dirty = true;
         self.finish(now);
     }
     /// A line from a client of the control socket, without its newline.
     pub fn handle_request(&mut self, now: Instant, client: ClientId, line: &[u8]) {
+        self.handle_request_by(now, client, None, line);
+    }
+    /// The same; `uid`: the user that the kernel says the client is.
+    pub fn handle_request_by(&mut self, now: Instant, client: ClientId, uid: Option<u32>, line: &[u8]) {
         self.begin(now);
-        self.answer(now, client, line);
+        self.answer(now, client, uid, line);
         self.finish(now);
     }
     /// The client is gone.
@@ -419,6 +442,7 @@ impl Agent {
             own.app.handle_timeout(now);
         }
         self.drain_checks(now);
+        self.expire_overrides(now);
         self.dirty |= is_due(self.delivery.next_deadline()) || is_due(self.settle_deadline());
         while let Some(event) = self.noise.poll(now) {
             self.log(&event);
@@ -464,6 +488,7 @@ impl Agent {
             self.noise.next_deadline(),
             self.tries.deadline(),
             self.store.deadline(),
+            self.persons.overrides.deadline(),
         ]);
         self.asked.set(deadline);
         deadline

@@ -7,6 +7,7 @@ use log::Level;
 use crate::agent::Identity;
 use crate::agent::events::Event;
 use crate::agent::noise::Kind;
+use crate::agent::overrides::Override;
 use crate::agent::reload::key_changes;
 use crate::agent::tags::VERSION;
 use crate::agent::transitions::Change;
@@ -328,13 +329,76 @@ pub fn ended(now: Instant, how: &str) -> Event {
     Event::new(now, Level::Info, "ended", how)
 }
 
-pub fn forced(now: Instant, app: &str, to: &str, until: Option<core::time::Duration>) -> Event {
+pub fn forced(now: Instant, app: &str, to: &str, until: Option<core::time::Duration>, by: &str) -> Event {
+    let who = who(by);
     let text = match (to, until) {
-        ("auto", _) => format!("{app} is as its checks say, a person said"),
-        (_, Some(time)) => format!("{app} is {to} for {}, a person said", duration(time)),
-        (_, None) => format!("{app} is {to} until further notice, a person said"),
+        ("auto", _) => format!("{app} is as its checks say, {who} said"),
+        (_, Some(time)) => format!("{app} is {to} for {}, {who} said", duration(time)),
+        (_, None) => format!("{app} is {to} until further notice, {who} said"),
     };
-    Event::new(now, Level::Info, "app-forced", text).with("app", app).with("to", to)
+    Event::new(now, Level::Info, "app-forced", text).with("app", app).with("to", to).with("by", by)
+}
+
+/// `own`: this node's name.
+pub fn maint_on(now: Instant, word: &Override, own: &str) -> Event {
+    let node = word.node.as_deref().unwrap_or(own);
+    let time = word.until.map_or(String::new(), |(_, time)| format!(" for {}", duration(time)));
+    let reason = if word.reason.is_empty() { String::new() } else { format!(": {}", word.reason) };
+    let text = format!(
+        "{} in maintenance{time}, {} said{reason}",
+        apps_of(node, word.app.as_deref()),
+        who(&word.by)
+    );
+    about_apps(Event::new(now, Level::Info, "maint", text), node, word.app.as_deref()).with("by", &word.by)
+}
+
+pub fn maint_off(now: Instant, node: &str, app: Option<&str>, by: &str) -> Event {
+    let text = format!("{} not in maintenance any more, {} said", apps_of(node, app), who(by));
+    about_apps(Event::new(now, Level::Info, "maint-over", text), node, app).with("by", by)
+}
+
+/// What a person said has come to the end that it was given.
+pub fn word_over(now: Instant, word: &Override, own: &str) -> Event {
+    let node = word.node.as_deref().unwrap_or(own);
+    let what = apps_of(node, word.app.as_deref());
+    let (kind, text) = match word.state {
+        AppState::Maint => ("maint-over", format!("{what} not in maintenance any more: its time is over")),
+        state => ("app-forced", format!("{what} not forced {} any more: its time is over", state.as_str())),
+    };
+    about_apps(Event::new(now, Level::Info, kind, text), node, word.app.as_deref())
+}
+
+fn about_apps(event: Event, node: &str, app: Option<&str>) -> Event {
+    event.with("node", node).with("app", app.unwrap_or("*"))
+}
+
+fn apps_of(node: &str, app: Option<&str>) -> String {
+    match app {
+        Some(app) => format!("{app} at {node} is"),
+        None => format!("all apps of {node} are"),
+    }
+}
+
+fn who(by: &str) -> &str {
+    if by.is_empty() { "a person" } else { by }
+}
+
+pub fn rehearsing(now: Instant, handler: &str) -> Event {
+    Event::new(now, Level::Info, "handler-test", format!("{handler} runs with PICORED_DRY_RUN=1"))
+        .with("handler", handler)
+}
+
+pub fn rehearsed(now: Instant, handler: &str, exit: &Exit) -> Event {
+    let exit = exit_text(exit);
+    Event::new(now, Level::Info, "handler-test", format!("the test of {handler} ended with {exit}"))
+        .with("handler", handler)
+        .with("exit", &exit)
+}
+
+pub fn log_level(now: Instant, level: log::LevelFilter) -> Event {
+    let word = level.as_str().to_ascii_lowercase();
+    Event::new(now, Level::Info, "log-level", format!("logs {word} until the next restart or reload"))
+        .with("to", &word)
 }
 
 /// The configuration was read anew.

@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 
+use crate::agent::persons::MaintAsked;
 use crate::agent::{Action, Agent, ClientId, Ending, news};
-use crate::check::AppState;
-use crate::control::text::{duration, nearest, printable};
-use crate::control::{Done, Events, ForceTo, Request, error_line, reply_line};
+use crate::control::text::{nearest, printable};
+use crate::control::{Done, Events, Request, error_line, reply_line};
+use crate::delivery::rehearsal::Wanted;
 use crate::limits::{CLIENT_BACKLOG_MAX, CLIENTS_MAX};
 use crate::membership::NotForgotten;
 use crate::time::Instant;
@@ -14,7 +15,7 @@ use crate::time::Instant;
 const LINE_MAX: usize = CLIENT_BACKLOG_MAX / 2;
 
 impl Agent {
-    pub(super) fn answer(&mut self, now: Instant, client: ClientId, line: &[u8]) {
+    pub(super) fn answer(&mut self, now: Instant, client: ClientId, uid: Option<u32>, line: &[u8]) {
         match Request::parse(line) {
             Ok(Request::Status { verbose }) => {
                 let mut status = self.status(now, verbose);
@@ -37,11 +38,27 @@ impl Agent {
                 self.reply(client, line);
             }
             Ok(Request::Events { n, follow }) => self.reply_events(client, n, follow),
-            Ok(Request::App { app, to, for_secs }) => {
-                match self.force(now, &app, to, for_secs.map(Duration::from_secs)) {
-                    Ok(message) => self.reply_when_stored(now, client, message),
-                    Err(error) => self.reply(client, error_line(&error)),
-                }
+            Ok(Request::Why { app }) => self.answer_why(now, client, app.as_deref()),
+            Ok(Request::App { app, to, for_secs, by }) => {
+                let (time, by) = (for_secs.map(Duration::from_secs), who(by.as_deref(), uid));
+                self.answer_app(now, client, &app, to, (time, &by));
+            }
+            Ok(Request::Maint { on, app, node, for_secs, reason, by }) => {
+                let asked = MaintAsked {
+                    app: app.as_deref(),
+                    node: node.as_deref(),
+                    time: for_secs.map(Duration::from_secs),
+                    reason: reason.as_deref().unwrap_or_default(),
+                    by: &who(by.as_deref(), uid),
+                };
+                self.answer_maint(now, client, on, &asked);
+            }
+            Ok(Request::Sync { handler, dry_run, force }) => {
+                self.answer_sync(now, client, handler.as_deref(), (dry_run, force));
+            }
+            Ok(Request::TestHandler { handler, event, app, node }) => {
+                let wanted = Wanted { handler: &handler, event, app: app.as_deref(), node: node.as_deref() };
+                self.begin_rehearsal(now, client, wanted);
             }
             Ok(Request::Stop) => {
                 self.begin_stop(now);
@@ -55,6 +72,7 @@ impl Agent {
                 self.begin_leave(now);
                 self.reply_ending(client);
             }
+            Ok(Request::LogLevel { level }) => self.set_log_level(now, client, level),
             Ok(Request::Reload) => self.actions.push_back(Action::Reload { client }),
             Ok(Request::PingMembers { node }) => self.begin_pings(now, client, node.as_deref()),
             Ok(Request::Join { targets }) => self.begin_joins(now, client, targets),
@@ -104,6 +122,17 @@ impl Agent {
         }
     }
 
+    /// Until the next restart or reload.
+    fn set_log_level(&mut self, now: Instant, client: ClientId, level: log::LevelFilter) {
+        self.persons.level_changed = true;
+        // First, so that at "off" or "error" it is still seen who silenced it.
+        self.tell(news::log_level(now, level));
+        self.actions.push_back(Action::LogLevel { level });
+        let word = level.as_str().to_ascii_lowercase();
+        let message = format!("logs {word} until the next restart or reload");
+        self.reply(client, reply_line(&Done { message }));
+    }
+
     fn forget_member(&mut self, now: Instant, node: &str) -> Result<String, String> {
         let name = printable(node);
         match self.membership.forget_member(now, node) {
@@ -143,39 +172,14 @@ impl Agent {
         }
         format!("no member {name}; members: {}", known.join(", "))
     }
+}
 
-    /// A person says how the instance here is.
-    fn force(
-        &mut self,
-        now: Instant,
-        name: &str,
-        to: ForceTo,
-        time: Option<Duration>,
-    ) -> Result<String, String> {
-        let Some(own) = self.apps.iter_mut().find(|own| &*own.app.config().name == name) else {
-            let known: Vec<&str> = self.apps.iter().map(|own| &*own.app.config().name).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            return Err(format!("no app {} here; apps of the configuration: {known}", printable(name)));
-        };
-        if !own.app.has_instance() {
-            return Err(format!(
-                "{name} has no checks here, so no instance; say it on a node that serves it"
-            ));
-        }
-        let state = match to {
-            ForceTo::Up => Some(AppState::Up),
-            ForceTo::Down => Some(AppState::Down),
-            ForceTo::Auto => None,
-        };
-        let time = time.filter(|_| state.is_some());
-        own.app.force(now, state, time.map(|time| now + time));
-        self.tell(news::forced(now, name, to.as_str(), time));
-        self.dirty = true;
-        self.drain_checks(now);
-        Ok(match (to, time) {
-            (ForceTo::Auto, _) => format!("{name} is as its checks say"),
-            (_, Some(time)) => format!("{name} is forced {} for {}", to.as_str(), duration(time)),
-            (_, None) => format!("{name} is forced {} until `app {name} auto`", to.as_str()),
-        })
+/// The name that the client gives, which is what a person wants to see, and the user that it cannot choose.
+fn who(by: Option<&str>, uid: Option<u32>) -> String {
+    match (by.filter(|by| !by.is_empty()), uid) {
+        (Some(by), Some(uid)) => format!("{by} (uid {uid})"),
+        (Some(by), None) => by.to_owned(),
+        (None, Some(uid)) => format!("uid {uid}"),
+        (None, None) => String::new(),
     }
 }

@@ -86,9 +86,8 @@ pub(super) struct Store {
     problem: Option<String>,
     /// For each write that was given out: who is to be told what when it is done.
     waiting: VecDeque<Option<(ClientId, String)>>,
-    /// As they were read, until their parts take them up.
+    /// As it was read, until its part takes it up.
     safety: safety::Saved,
-    overrides: overrides::Saved,
 }
 
 impl Store {
@@ -101,7 +100,6 @@ impl Store {
             problem: None,
             waiting: VecDeque::new(),
             safety: safety::Saved::default(),
-            overrides: overrides::Saved::default(),
         }
     }
 
@@ -124,7 +122,7 @@ impl Agent {
     /// Takes up what the state file held, less what delivery did already; before anything else happens.
     pub(super) fn restore(&mut self, now: Instant, saved: Saved) {
         let unix_now = self.wall.unix_secs(now);
-        (self.store.safety, self.store.overrides) = (saved.safety, saved.overrides);
+        self.store.safety = saved.safety;
         self.membership.restore(now, unix_now, saved.membership);
         let others = self.membership.members().filter(|member| *member.name != *self.identity.node);
         let names: Vec<Box<str>> = others.map(|member| member.name.clone()).collect();
@@ -140,7 +138,7 @@ impl Agent {
             membership: self.membership.saved(now, unix_now),
             delivery: self.delivery.saved(now, unix_now),
             safety: self.store.safety.clone(),
-            overrides: self.store.overrides.clone(),
+            overrides: self.persons.overrides.saved(now, unix_now),
         }
     }
 

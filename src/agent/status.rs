@@ -41,6 +41,7 @@ impl Agent {
             apps: apps.collect(),
             version: serf::tag(&member.meta, "v").map(str::to_owned),
             udp_blocked: member.udp_blocked && member.state.is_running(),
+            maint: self.maint_elsewhere(&member.name),
             is_self: member.name == self.identity.node,
             tags: serf::tags(&member.meta).map(|(name, value)| (name.into(), value.into())).collect(),
         }
@@ -61,6 +62,10 @@ impl Agent {
             uptime_secs: now.since(self.started).as_secs(),
             phase: self.ending.as_str().into(),
             waiting: self.may_act.as_ref().err().map(ToString::to_string),
+            quorum: self.quorum(),
+            witness: self.witness(),
+            overrides: self.overrides_shown(now),
+            state_problem: self.state_problem(),
             members: count(&members),
             apps: apps.map(|(own, situation)| self.app(now, own, situation, verbose)).collect(),
             handlers: handlers.iter().map(|handler| self.handler(now, handler, verbose)).collect(),
@@ -95,6 +100,7 @@ impl Agent {
             member: instance.member.as_str().into(),
             state: instance.app.as_str().into(),
             forced: instance.forced,
+            withdrawn_by: instance.withdrawn_by.as_deref().map(str::to_owned),
             addrs: instance.addrs.iter().map(ToString::to_string).collect(),
             published: publish
                 .is_some_and(|publish| publish.iter().any(|address| address.node == instance.node)),
@@ -122,6 +128,7 @@ impl Agent {
             mode: handler.config.mode.as_str().into(),
             place: handler.config.place.as_str().into(),
             phase: handler.phase.into(),
+            waits: self.waits_for(handler),
             runner: handler.runner.as_deref().map(str::to_owned),
             failures_in_a_row: handler.failures_in_a_row,
             gave_up: handler.gave_up,
@@ -181,6 +188,12 @@ impl Agent {
         }
         problems.extend(self.state_problem().map(|text| (DEGRADED, text)));
         problems.extend(self.keys_problem().map(|text| (DEGRADED, text)));
+        if let Some(quorum) = self.quorum().filter(|quorum| !quorum.has) {
+            let control::Quorum { alive, electorate, .. } = quorum;
+            problems.push((CRITICAL, format!("no quorum: {alive} of {electorate} alive")));
+        }
+        problems.extend(self.state_problem().map(|text| (DEGRADED, text)));
+        problems.extend(self.overrides_shown(now).iter().filter_map(problem_of_override));
         for kind in [Kind::Conflict, Kind::ForeignCluster, Kind::TagsTooLong] {
             problems.extend(self.noise.recent(now, kind).map(|text| (DEGRADED, text.to_owned())));
         }
@@ -235,8 +248,31 @@ fn problems_of_apps(apps: &[control::App], node: &str) -> Vec<(u8, String)> {
             };
             problems.push((DEGRADED, format!("{} is down at {}{why}", app.name, there.node)));
         }
+        // Own maintenance is told with its end and its reason.
+        let maint = AppState::Maint.as_str();
+        for there in app.instances.iter().filter(|there| is_running(&there.member) && there.node != node) {
+            if there.state == maint || there.withdrawn_by.is_some() {
+                problems.push((DEGRADED, format!("{} is in maintenance at {}", app.name, there.node)));
+            }
+        }
     }
     problems
+}
+
+/// That an app is forced down is told where apps are told that are down.
+fn problem_of_override(said: &control::Override) -> Option<(u8, String)> {
+    let what = said.app.as_deref().unwrap_or("all apps");
+    let by = if said.by.is_empty() { String::new() } else { format!(", said {}", said.by) };
+    let left = said.for_secs.map_or(String::new(), |secs| {
+        format!(" for {} more", crate::control::text::duration(Duration::from_secs(secs)))
+    });
+    let reason = if said.reason.is_empty() { String::new() } else { format!(": {}", said.reason) };
+    let state = match said.state.as_str() {
+        "maint" => "in maintenance",
+        "up" => "forced up, whatever the checks say,",
+        _ => return None,
+    };
+    Some((DEGRADED, format!("{what} at {}: {state}{left}{by}{reason}", said.node)))
 }
 
 fn problems_of_handlers(handlers: &[control::Handler]) -> Vec<(u8, String)> {

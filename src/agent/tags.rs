@@ -2,9 +2,10 @@
 
 use core::net::IpAddr;
 
+use crate::agent::overrides::Overrides;
 use crate::agent::{Identity, OwnApp};
 use crate::check::AppState;
-use crate::delivery::Delivery;
+use crate::delivery::{self, Delivery};
 use crate::limits::META_MAX;
 use crate::view;
 use crate::wire::serf;
@@ -18,13 +19,33 @@ pub fn own_meta(
     identity: &Identity,
     apps: &[OwnApp],
     delivery: &Delivery,
+    overrides: &Overrides,
     withdrawn: bool,
 ) -> Option<Vec<u8>> {
     let mut tags = own_tags(identity, apps, withdrawn);
     tags.extend(delivery.tags());
+    tags.extend(overrides.tags());
     let own = tags.len();
     tags.extend(identity.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())));
     encode(&tags).or_else(|| encode(tags.get(..own)?))
+}
+
+/// The same in the longest states of apps and handlers, and with the operator's tags.
+pub fn longest(
+    identity: &Identity,
+    apps: &[OwnApp],
+    handlers: &[delivery::Config],
+    overrides: &Overrides,
+) -> Vec<(String, String)> {
+    const LONGEST: &str = "unknown!";
+    let mut tags = own_tags(identity, apps, false);
+    for (_, state) in tags.iter_mut().filter(|(name, _)| name.starts_with("a.")) {
+        *state = LONGEST.into();
+    }
+    tags.extend(Delivery::tags_max(handlers));
+    tags.extend(overrides.tags());
+    tags.extend(identity.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+    tags
 }
 
 fn encode(tags: &[(String, String)]) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! The parts joined, by way of the public methods only.
 
+mod overrides;
 mod reload;
 mod tries;
 
@@ -43,6 +44,7 @@ fn mail() -> delivery::Config {
         min_interval: Duration::ZERO,
         resync: secs(600),
         env: Vec::new(),
+        secrets: Vec::new(),
         user: None,
     }
 }
@@ -88,12 +90,19 @@ struct World {
     now: Instant,
     done: Vec<Action>,
     runs_hang: bool,
+    /// How writing the state ends; `None`: not at all.
+    persists: Option<Result<(), String>>,
 }
 
 impl World {
     fn new(handlers: Vec<delivery::Config>) -> Self {
         let agent = Agent::new(config(handlers), Seed::from_u64(7), Instant::ZERO);
-        let mut world = Self { agent, now: Instant::ZERO, done: Vec::new(), runs_hang: false };
+        Self::of(agent)
+    }
+
+    fn of(agent: Agent) -> Self {
+        let (done, persists) = (Vec::new(), Some(Ok(())));
+        let mut world = Self { agent, now: Instant::ZERO, done, runs_hang: false, persists };
         world.drain();
         world
     }
@@ -110,6 +119,9 @@ impl World {
                 && !self.runs_hang
             {
                 self.agent.handle_exit(self.now, *id, Exit::Code(0), b"");
+            }
+            if let (Action::Persist { .. }, Some(result)) = (&action, self.persists.clone()) {
+                self.agent.handle_persisted(self.now, result);
             }
             self.done.push(action);
         }

@@ -227,7 +227,8 @@ impl Agent {
     }
 
     fn own_meta(&self) -> Option<Vec<u8>> {
-        tags::own_meta(&self.identity, &self.apps, &self.delivery, self.ending.is_leaving())
+        let withdrawn = self.ending.is_leaving();
+        tags::own_meta(&self.identity, &self.apps, &self.delivery, &self.persons.overrides, withdrawn)
     }
 
     /// True if they are others now.

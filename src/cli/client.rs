@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{complain, exit, print, screen};
+use crate::cli::{answers, complain, exit, print, screen};
 use crate::config::schema::CONTROL_DEFAULT;
 use crate::control::text::printable;
-use crate::control::{Done, EventLine, Joined, Members, Pinged, Reloaded, Request, Status, Trying};
+use crate::control::{
+    Done, EventLine, Joined, Members, Pinged, Rehearsed, Reloaded, Request, Status, Synced, Trying, Why,
+};
 use crate::driver::control::connect;
 use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX, JOIN_TIME_MAX, PING_TIME_MAX, TRYING_CLIENTS_MAX};
 
@@ -47,7 +49,14 @@ pub fn ask(socket: &Path, request: &Request, json: bool, config: &Path) -> u8 {
         Request::Members => {
             one::<Members>(socket, request, json, |members| screen::members(members, has_colour()))
         }
-        Request::App { .. } | Request::Forget { .. } | Request::Ping => {
+        Request::Why { .. } => one::<Why>(socket, request, json, |why| answers::why(why, has_colour())),
+        Request::Sync { dry_run, .. } => sync(socket, request, *dry_run, json),
+        Request::TestHandler { .. } => test_handler(socket, request, json),
+        Request::App { .. }
+        | Request::Maint { .. }
+        | Request::LogLevel { .. }
+        | Request::Forget { .. }
+        | Request::Ping => {
             one::<Done>(socket, request, json, |done| format!("{}\n", printable(&done.message)))
         }
         Request::Reload => one::<Reloaded>(socket, request, json, |reloaded| {
@@ -175,6 +184,29 @@ fn one<T: DeserializeOwned>(
 ) -> Result<u8, Failure> {
     let line = Connection::ask(socket, request)?.reply()?;
     Ok(print(&if json { format!("{line}\n") } else { show(&read(&line)?) }))
+}
+
+/// Done if this node runs at least one of them.
+fn sync(socket: &Path, request: &Request, dry_run: bool, json: bool) -> Result<u8, Failure> {
+    let line = Connection::ask(socket, request)?.reply()?;
+    let synced: Synced = read(&line)?;
+    let code = match dry_run || synced.jobs.iter().any(|job| job.here) {
+        true => exit::DONE,
+        false => exit::REFUSED,
+    };
+    let text = if json { format!("{line}\n") } else { answers::synced(&synced, has_colour()) };
+    Ok(print_then(&text, code))
+}
+
+/// Waits as long as the handler may run.
+fn test_handler(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
+    let mut connection = Connection::ask(socket, request)?;
+    connection.set_patience(Some(END_TIMEOUT))?;
+    let line = connection.reply()?;
+    let rehearsed: Rehearsed = read(&line)?;
+    let code = if rehearsed.ok { exit::DONE } else { exit::REFUSED };
+    let text = if json { format!("{line}\n") } else { answers::rehearsed(&rehearsed, has_colour()) };
+    Ok(print_then(&text, code))
 }
 
 /// As a Nagios plugin: whatever happens, the first line of stdout says it.

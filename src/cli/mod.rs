@@ -1,5 +1,6 @@
 //! Commands, start-up, exit codes.
 
+mod answers;
 pub mod check_config;
 pub mod child;
 mod client;
@@ -19,7 +20,7 @@ use lexopt::prelude::*;
 use crate::config::address::join_target;
 use crate::config::units;
 use crate::control::text::{parse_duration, printable};
-use crate::control::{FOR_MAX_SECS, ForceTo, Request};
+use crate::control::{self, FOR_MAX_SECS, ForceTo, Request};
 use crate::driver::children::{EXEC, RESOLVE};
 use crate::limits::JOIN_ONCE_MAX;
 
@@ -111,9 +112,15 @@ fn perform(invocation: Invocation) -> u8 {
         },
         Command::Ask(request) => {
             let socket = socket.unwrap_or_else(|| client::socket_of(&config));
-            client::ask(&socket, &request, json, &config)
+            client::ask(&socket, &request.said_by(login()), json, &config)
         }
     }
+}
+
+/// Who types, as far as the environment says: sudo knows whom it made root.
+fn login() -> Option<String> {
+    let names = ["SUDO_USER", "LOGNAME", "USER"].into_iter().filter_map(std::env::var_os);
+    names.filter_map(|name| name.into_string().ok()).find(|name| !name.is_empty())
 }
 
 /// To stdout. A reader that went away (`| head`) is nothing to complain of.
@@ -147,7 +154,7 @@ struct Given {
 }
 
 /// Options of single commands: command, long name, short name, whether a value follows.
-const OPTIONS: [(&str, &str, Option<char>, bool); 9] = [
+const OPTIONS: [(&str, &str, Option<char>, bool); 18] = [
     ("run", "cron", None, false),
     ("init", "node", None, true),
     ("init", "join", None, true),
@@ -156,6 +163,15 @@ const OPTIONS: [(&str, &str, Option<char>, bool); 9] = [
     ("events", "follow", Some('f'), false),
     ("events", "lines", Some('n'), true),
     ("app", "for", None, true),
+    ("maint", "app", None, true),
+    ("maint", "node", None, true),
+    ("maint", "for", None, true),
+    ("maint", "reason", None, true),
+    ("sync", "dry-run", None, false),
+    ("sync", "force", None, false),
+    ("test-handler", "event", None, true),
+    ("test-handler", "app", None, true),
+    ("test-handler", "node", None, true),
     ("keygen", "from-raw", None, true),
 ];
 
@@ -210,12 +226,18 @@ fn understand(given: Given) -> Result<Invocation, String> {
     let reads = matches!(
         command,
         Command::Ask(
-            Request::Status { .. } | Request::Members | Request::Events { .. } | Request::PingMembers { .. }
+            Request::Status { .. }
+                | Request::Members
+                | Request::Events { .. }
+                | Request::Why { .. }
+                | Request::Sync { .. }
+                | Request::TestHandler { .. }
+                | Request::PingMembers { .. }
         ) | Command::Help(_)
             | Command::Version
     );
     if given.json && !reads {
-        return Err("--json is for status, members, events and ping".into());
+        return Err("--json is for status, members, events, why, sync, test-handler and ping".into());
     }
     Ok(Invocation {
         config: given.config.unwrap_or_else(|| CONFIG_DEFAULT.into()),
@@ -226,10 +248,7 @@ fn understand(given: Given) -> Result<Invocation, String> {
 }
 
 fn unknown(name: &str) -> String {
-    if usage::LATER.contains(&name) {
-        return format!("{name}: not in this version yet");
-    }
-    let names = usage::COMMANDS.iter().map(|help| help.name).chain(usage::LATER);
+    let names = usage::COMMANDS.iter().map(|help| help.name);
     match units::nearest(name, names) {
         Some(near) => format!("unknown command {}; did you mean {near}?", printable(name)),
         None => format!("unknown command {}; see `picored --help`", printable(name)),
@@ -251,6 +270,10 @@ fn command(name: &'static str, given: &Given) -> Result<Command, String> {
     let words = given.words.get(1..).unwrap_or_default();
     match name {
         "app" => return app(words, value("for")),
+        "maint" => return maint(words, &value),
+        "why" | "sync" | "test-handler" | "log-level" => {
+            return about_handlers(name, words, (has("dry-run"), has("force")), &value);
+        }
         "ping" | "join" | "forget" => return about_members(name, words),
         _ => {}
     }
@@ -266,6 +289,7 @@ fn command(name: &'static str, given: &Given) -> Result<Command, String> {
         "members" => Command::Ask(Request::Members),
         "leave" => Command::Ask(Request::Leave),
         "stop" => Command::Ask(Request::Stop),
+        "restart" => Command::Ask(Request::Restart),
         "reload" => Command::Ask(Request::Reload),
         "events" => {
             let n = match value("lines") {
@@ -289,16 +313,62 @@ fn app(words: &[String], time: Option<String>) -> Result<Command, String> {
         return Err("usage: picored app APP up|down|auto [--for TIME]".into());
     };
     let to = ForceTo::parse(to).ok_or_else(|| format!("{}: must be up, down or auto", printable(to)))?;
-    let for_secs = match time.as_deref().map(|text| (text, parse_duration(text))) {
-        None => None,
-        Some(_) if to == ForceTo::Auto => return Err("auto has no --for: it is for ever".into()),
-        Some((_, Some(time))) if (1..=FOR_MAX_SECS).contains(&time.as_secs()) => Some(time.as_secs()),
-        Some((_, Some(_))) => return Err("--for: from 1 s to a year".into()),
-        Some((text, None)) => {
-            return Err(format!("--for {}: a time is like 90s, 15m, 2h or 1d", printable(text)));
+    if time.is_some() && to == ForceTo::Auto {
+        return Err("auto has no --for: it is for ever".into());
+    }
+    let for_secs = for_secs(time.as_deref())?;
+    Ok(Command::Ask(Request::App { app: app.clone(), to, for_secs, by: None }))
+}
+
+fn for_secs(time: Option<&str>) -> Result<Option<u64>, String> {
+    let Some(text) = time else { return Ok(None) };
+    match parse_duration(text).map(|time| time.as_secs()) {
+        Some(secs) if (1..=FOR_MAX_SECS).contains(&secs) => Ok(Some(secs)),
+        Some(_) => Err("--for: from 1 s to a year".into()),
+        None => Err(format!("--for {}: a time is like 90s, 15m, 2h or 1d", printable(text))),
+    }
+}
+
+fn maint(words: &[String], value: &dyn Fn(&str) -> Option<String>) -> Result<Command, String> {
+    let on = match words {
+        [word] if word == "on" => true,
+        [word] if word == "off" => false,
+        _ => {
+            return Err(
+                "usage: picored maint on|off [--app A] [--node N] [--for TIME] [--reason TEXT]".into()
+            );
         }
     };
-    Ok(Command::Ask(Request::App { app: app.clone(), to, for_secs }))
+    let (for_secs, reason) = (for_secs(value("for").as_deref())?, value("reason"));
+    if !on && (for_secs.is_some() || reason.is_some()) {
+        return Err("off has no --for and no --reason".into());
+    }
+    let (app, node) = (value("app"), value("node"));
+    Ok(Command::Ask(Request::Maint { on, app, node, for_secs, reason, by: None }))
+}
+
+/// `why [APP]`, `sync [HANDLER]`, `test-handler NAME`, `log-level L`.
+fn about_handlers(
+    name: &str,
+    words: &[String],
+    (dry_run, force): (bool, bool),
+    value: &dyn Fn(&str) -> Option<String>,
+) -> Result<Command, String> {
+    Ok(Command::Ask(match (name, words) {
+        ("why", [] | [_]) => Request::Why { app: words.first().cloned() },
+        ("why", _) => return Err("usage: picored why [APP] [--json]".into()),
+        ("sync", [] | [_]) => Request::Sync { handler: words.first().cloned(), dry_run, force },
+        ("sync", _) => return Err("usage: picored sync [HANDLER] [--dry-run] [--force]".into()),
+        ("log-level", [level]) => Request::LogLevel { level: control::level(level)? },
+        ("log-level", _) => return Err("usage: picored log-level LEVEL".into()),
+        (_, [handler]) => Request::TestHandler {
+            handler: handler.clone(),
+            event: value("event").as_deref().map(control::event).transpose()?,
+            app: value("app"),
+            node: value("node"),
+        },
+        _ => return Err("usage: picored test-handler NAME [--event E] [--app A] [--node N]".into()),
+    }))
 }
 
 /// `ping [NODE]`, `join ADDR…`, `forget NODE`.
@@ -354,13 +424,51 @@ mod tests {
         );
         assert_eq!(
             asked("app web down --for 15m"),
-            Command::Ask(Request::App { app: "web".into(), to: ForceTo::Down, for_secs: Some(900) })
+            Command::Ask(Request::App {
+                app: "web".into(),
+                to: ForceTo::Down,
+                for_secs: Some(900),
+                by: None
+            })
         );
         assert_eq!(asked("keygen --from-raw 0123"), Command::Keygen { from_raw: Some("0123".into()) });
         assert_eq!(asked("ping"), Command::Ask(Request::PingMembers { node: None }));
         assert_eq!(
             asked("ping par1 --json"),
             Command::Ask(Request::PingMembers { node: Some("par1".into()) })
+        );
+        assert_eq!(
+            asked("maint on --app web --node par1 --for 2h --reason disk"),
+            Command::Ask(Request::Maint {
+                on: true,
+                app: Some("web".into()),
+                node: Some("par1".into()),
+                for_secs: Some(7_200),
+                reason: Some("disk".into()),
+                by: None
+            })
+        );
+        assert_eq!(asked("why web --json"), Command::Ask(Request::Why { app: Some("web".into()) }));
+        assert_eq!(
+            asked("sync --dry-run"),
+            Command::Ask(Request::Sync { handler: None, dry_run: true, force: false })
+        );
+        assert_eq!(
+            asked("sync dns --force --json"),
+            Command::Ask(Request::Sync { handler: Some("dns".into()), dry_run: false, force: true })
+        );
+        assert_eq!(
+            asked("test-handler mail --event node-failed --node par1"),
+            Command::Ask(Request::TestHandler {
+                handler: "mail".into(),
+                event: Some(crate::delivery::EventKind::NodeFailed),
+                app: None,
+                node: Some("par1".into())
+            })
+        );
+        assert_eq!(
+            asked("log-level debug"),
+            Command::Ask(Request::LogLevel { level: log::LevelFilter::Debug })
         );
         assert_eq!(asked("forget par1"), Command::Ask(Request::Forget { node: "par1".into() }));
         let targets = vec![
@@ -375,6 +483,9 @@ mod tests {
         for command in usage::COMMANDS {
             let words = match command.name {
                 "app" => "app web up",
+                "maint" => "maint off",
+                "test-handler" => "test-handler dns",
+                "log-level" => "log-level info",
                 "join" => "join par1 [2001:db8::7]:7947",
                 "forget" => "forget par1",
                 other => other,
@@ -388,7 +499,17 @@ mod tests {
         let error = |line: &str| parsed(line).unwrap_err();
         assert!(error("").contains("--help"));
         assert!(error("staus").contains("did you mean status?"));
-        assert!(error("why").contains("not in this version yet"));
+        assert!(error("maint").starts_with("usage: "));
+        assert!(error("maint sideways").starts_with("usage: "));
+        assert!(error("maint off --for 1h").contains("off has no --for"));
+        assert!(error("maint on --for soon").contains("15m"));
+        assert!(error("why a b").starts_with("usage: "));
+        assert!(error("sync a b").starts_with("usage: "));
+        assert!(error("test-handler").starts_with("usage: "));
+        assert!(error("test-handler a --event x").contains("node-failed"));
+        assert!(error("log-level loud").contains("off, error, warn"));
+        assert!(error("restart now").contains("restart takes no now"));
+        assert!(error("maint on --json").contains("--json is for"));
         assert!(error("xyzzy").contains("--help"));
         assert!(error("help staus").contains("did you mean status?"));
         assert!(error("status --cron").contains("--cron"));

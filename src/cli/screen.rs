@@ -5,7 +5,9 @@ use core::time::Duration;
 
 use crate::cli::table::{Cell, Table, Tone, WIDTH, cell, word, wrap};
 use crate::control::text::{duration, printable};
-use crate::control::{App, Counters, EventLine, Handler, Joined, LastRun, Members, Pinged, Status};
+use crate::control::{
+    App, Counters, EventLine, Handler, Joined, LastRun, Members, Override, Pinged, Quorum, Status,
+};
 
 /// The table of members; the one that answers has a star.
 pub fn members(members: &Members, colour: bool) -> String {
@@ -15,6 +17,8 @@ pub fn members(members: &Members, colour: bool) -> String {
             .apps
             .iter()
             .map(|app| format!("{}={}{}", app.name, app.state, if app.forced { "!" } else { "" }));
+        let maint = member.maint.iter().map(|word| format!("{}=maint by {}", word.apps, word.held_by));
+        let apps = apps.chain(maint);
         // A Serf agent has tags instead.
         let tags = member.tags.iter().filter(|_| member.version.is_none());
         let apps = apps.chain(tags.map(|(name, value)| format!("{name}={value}")));
@@ -119,6 +123,7 @@ pub fn status(status: &Status, verbose: bool, colour: bool) -> String {
     out.push('\n');
     node(&mut out, status);
     apps(&mut out, &status.apps, verbose, colour);
+    overrides(&mut out, &status.overrides, colour);
     handlers(&mut out, &status.handlers, verbose, colour);
     if verbose {
         if let Some(counters) = &status.counters {
@@ -149,7 +154,14 @@ fn node(out: &mut String, status: &Status) {
     let gates =
         status.waiting.as_deref().map_or("open: this node may act".into(), |why| format!("closed: {why}"));
     labelled(out, "gates", &gates);
-    labelled(out, "quorum", "not looked at by this version");
+    let quorum = status.quorum.as_ref().map_or("not looked at".into(), |quorum| {
+        let Quorum { has, alive, electorate } = quorum;
+        format!("{}: {alive} of {electorate} alive", if *has { "yes" } else { "no" })
+    });
+    labelled(out, "quorum", &quorum);
+    if let Some(witness) = &status.witness {
+        labelled(out, "witness", &format!("{witness} answer"));
+    }
     let rss =
         if status.rss_kib == 0 { "RSS not known".into() } else { format!("RSS {} KiB", status.rss_kib) };
     labelled(out, "process", &format!("{rss}, {} descriptors", status.descriptors));
@@ -194,9 +206,6 @@ fn apps(out: &mut String, apps: &[App], verbose: bool, colour: bool) {
     say(out, "");
     out.push_str(&table.render(colour));
     for app in apps {
-        if let Some(left) = app.forced_for_secs {
-            labelled(out, "  forced", &format!("{} for {} more", app.name, secs(left)));
-        }
         if let Some(guard) = &app.guard {
             labelled(out, "  guard", &format!("{}: {guard}", app.name));
         }
@@ -207,10 +216,34 @@ fn apps(out: &mut String, apps: &[App], verbose: bool, colour: bool) {
     }
 }
 
+fn overrides(out: &mut String, overrides: &[Override], colour: bool) {
+    if overrides.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["SAID OF", "NODE", "STATE", "FOR", "BY", "REASON"]);
+    for said in overrides {
+        let Override { app, node, state, for_secs, since_secs, by, reason, .. } = said;
+        let by = if by.is_empty() { "-" } else { by };
+        table.row([
+            cell(app.as_deref().unwrap_or("all apps")),
+            cell(node),
+            word(state, state),
+            cell(&for_secs.map_or("ever".into(), secs)),
+            cell(&format!("{by}, {} ago", secs(*since_secs))),
+            cell(reason),
+        ]);
+    }
+    say(out, "");
+    out.push_str(&table.render(colour));
+}
+
 fn instances(out: &mut String, apps: &[App], colour: bool) {
     let mut table = Table::new(&["APP", "NODE", "MEMBER", "STATE", "PUBLISHED", "ADDRESSES"]);
     for (app, there) in apps.iter().flat_map(|app| app.instances.iter().map(move |there| (app, there))) {
-        let state = format!("{}{}", there.state, if there.forced { "!" } else { "" });
+        let mut state = format!("{}{}", there.state, if there.forced { "!" } else { "" });
+        if let Some(by) = &there.withdrawn_by {
+            state.push_str(&format!(" (maint by {by})"));
+        }
         table.row([
             cell(&app.name),
             cell(&there.node),
@@ -268,6 +301,12 @@ fn handlers(out: &mut String, handlers: &[Handler], verbose: bool, colour: bool)
     }
     say(out, "");
     out.push_str(&table.render(colour));
+    for handler in handlers {
+        if let Some(waits) = &handler.waits {
+            let app = handler.app.as_deref().map_or(String::new(), |app| format!(" for {app}"));
+            labelled(out, "  waits", &format!("{}{app}: {waits}", handler.name));
+        }
+    }
     let outputs = handlers.iter().filter_map(|handler| Some((handler, handler.last_run.as_ref()?)));
     for (handler, output) in outputs.filter_map(|(handler, run)| Some((handler, run.output.as_ref()?))) {
         if verbose && !output.is_empty() {
@@ -311,7 +350,7 @@ fn traffic(out: &mut String, counters: &Counters) {
 }
 
 /// `label     text`, the text in as many lines as it needs.
-fn labelled(out: &mut String, label: &str, text: &str) {
+pub fn labelled(out: &mut String, label: &str, text: &str) {
     const LABEL: usize = 10;
     let mut label = label;
     for line in wrap(&printable(text), WIDTH - LABEL) {
@@ -320,7 +359,7 @@ fn labelled(out: &mut String, label: &str, text: &str) {
     }
 }
 
-fn say(out: &mut String, line: &str) {
+pub fn say(out: &mut String, line: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{line}");
 }

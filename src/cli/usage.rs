@@ -10,7 +10,7 @@ pub struct Help {
 }
 
 /// All commands of this version.
-pub const COMMANDS: [Help; 14] = [
+pub const COMMANDS: [Help; 20] = [
     Help {
         name: "run",
         arguments: "[--cron]",
@@ -59,9 +59,9 @@ Works as a Nagios plugin: the first line is the summary.
   -v      checks, instances, counters, the output of failed handlers
   --json  one line of JSON
 
-Exit codes: 0 well; 1 degraded (an app down, a gate active, a handler failing,
-a member failed); 2 critical (all own apps down, a handler gave up);
-3 no daemon.",
+Exit codes: 0 well; 1 degraded (an app down or in maintenance, a gate active, a
+handler failing, a member failed); 2 critical (no quorum, all own apps down, a
+handler gave up); 3 no daemon.",
     },
     Help {
         name: "members",
@@ -126,6 +126,20 @@ handlers.
 Exit codes: 0 forgotten, 1 refused, 64 usage, 69 no daemon, 71 system error.",
     },
     Help {
+        name: "why",
+        arguments: "[APP] [--json]",
+        summary: "of each address whether it is published, and what decided that",
+        text: "\
+PUBLISH: whether it is to be published, after the gates. SHOWN: whether the
+outside shows it, as far as this node knows. Below: the gate that looks at all
+of them, and of each handler the runner, what it waits for, and the records
+that the nodes show (state:run:hash of what was told).
+
+  --json  one line of JSON
+
+Exit codes: 0 shown, 1 no such app, 64 usage, 69 no daemon, 71 system error.",
+    },
+    Help {
         name: "app",
         arguments: "APP up|down|auto [--for TIME]",
         summary: "forces the state of the app on this node",
@@ -135,6 +149,55 @@ auto: the checks decide again.
   --for TIME  ends by itself after TIME: 90s, 15m, 2h, 1d (default: never)
 
 Exit codes: 0 done, 1 refused, 64 usage, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "maint",
+        arguments: "on|off [--app A] [--node N] [--for T] [...]",
+        summary: "withdraws apps, of this node or of another one",
+        text: "\
+For work on a server: its addresses go as if its checks said down, and that is
+no alarm. It ends by itself. Of another node (a failed one, too) it is kept by
+this one, and counts as long as this one runs. off: ends what was said here.
+
+  --app A        this app only (default: all)
+  --node N       of this node (default: the one that is asked)
+  --for TIME     90s, 15m, 2h, 1d (default: 24h)
+  --reason TEXT  shown by `picored status`
+
+Exit codes: 0 done, 1 refused, 64 usage, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "sync",
+        arguments: "[HANDLER] [--dry-run] [--force] [--json]",
+        summary: "runs the sync handlers now, through the gates",
+        text: "\
+Where nothing was ever told and nodes are missing, this is also the word that
+lets the first run happen. Only the runner of a handler runs it: where this
+node is not, the answer names the one where it has to be said.
+
+  --dry-run  only say what would be told, and where
+  --force    once without `max_remove`; no other gate is skipped
+  --json     one line of JSON
+
+Exit codes: 0 at least one runs here, 1 refused, or none runs here, 64 usage,
+69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "test-handler",
+        arguments: "NAME [--event E] [--app A] [--node N] [--json]",
+        summary: "runs a handler with PICORED_DRY_RUN=1 and shows all of it",
+        text: "\
+It is told what a run at this moment would be told. Shows environment (values
+of env_file are masked), standard input, output, exit and time, and changes no
+record. A handler that does not look at PICORED_DRY_RUN acts in earnest.
+
+  --event E  app-up, app-down, node-failed, ... (default: test)
+  --app A    the app (default: the handler's first)
+  --node N   the node concerned (default: this one)
+  --json     one line of JSON
+
+Exit codes: 0 the handler succeeded, 1 it failed, or refused, 64 usage,
+69 no daemon, 71 system error.",
     },
     Help {
         name: "leave",
@@ -157,15 +220,35 @@ Returns when the daemon has ended.
 Exit codes: 0 stopped, 1 refused, 69 no daemon, 71 system error.",
     },
     Help {
+        name: "restart",
+        arguments: "",
+        summary: "ends like stop, and starts the program that is now on disk",
+        text: "\
+For upgrades: the process stays the same, and the other nodes notice nothing.
+Waits for a handler that runs, for its timeout at most. Keeps the state.
+
+Exit codes: 0 done, 1 refused, 69 no daemon, 71 system error.",
+    },
+    Help {
         name: "reload",
         arguments: "",
         summary: "reads the configuration anew, as HUP does",
         text: "\
-With an error everything stays as it is. Otherwise keys, join, members, allow,
-forget_after, tags and log are in effect at once, and what else differs is
-named: it takes effect at a restart. No handler runs because of it.
+With an error everything stays as it is. Otherwise apps, handlers, safety,
+publish, keys, join, members, allow, forget_after, tags and log are in effect at
+once; what else differs is named, and takes effect at a restart. No handler runs
+because of it; one that gave up here may try again.
 
 Exit codes: 0 done, 1 refused, 69 no daemon, 71 system error.",
+    },
+    Help {
+        name: "log-level",
+        arguments: "LEVEL",
+        summary: "what is logged, until the next restart or reload",
+        text: "\
+LEVEL is off, error, warn, info, debug or trace.
+
+Exit codes: 0 done, 64 usage, 69 no daemon, 71 system error.",
     },
     Help {
         name: "keygen",
@@ -177,9 +260,6 @@ Exit codes: 0 done, 1 refused, 69 no daemon, 71 system error.",
 Exit codes: 0 printed, 1 no random bytes or not a key, 64 usage.",
     },
 ];
-
-/// Commands that the contract names and that come later.
-pub const LATER: [&str; 6] = ["why", "maint", "sync", "test-handler", "restart", "log-level"];
 
 const GLOBAL: &str = "\
 Options of every command:

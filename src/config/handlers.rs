@@ -77,6 +77,7 @@ fn handler(
         report.note(spot.value.at, &spot.path, format!("has no effect for mode \"{}\"", mode.as_str()));
     }
     let (events, member_events) = events(report, section, mode);
+    let (env, secrets) = environment(report, section, read_secret);
     Config {
         name: name.into(),
         run: section.spot("run").and_then(|spot| argv(report, &spot, programs)).unwrap_or_default(),
@@ -89,7 +90,8 @@ fn handler(
         debounce: section.duration(report, "debounce"),
         min_interval: section.duration(report, "min_interval"),
         resync: section.duration(report, "resync"),
-        env: environment(report, section, read_secret),
+        env,
+        secrets,
         user: user(report, section),
     }
 }
@@ -197,8 +199,12 @@ fn chosen<E: Copy + PartialEq>(
     events
 }
 
-/// `env`, then `env_file`; what both give is the file's.
-fn environment(report: &mut Report, section: &Section<'_>, read_secret: ReadSecret<'_>) -> Variables {
+/// `env`, then `env_file`, and the names in that; what both give is the file's.
+fn environment(
+    report: &mut Report,
+    section: &Section<'_>,
+    read_secret: ReadSecret<'_>,
+) -> (Variables, Vec<Box<str>>) {
     let mut variables = Variables::new();
     let members = section.spot("env").and_then(|spot| spot.members(report)).unwrap_or_default();
     for (name, at, spot) in members {
@@ -212,8 +218,9 @@ fn environment(report: &mut Report, section: &Section<'_>, read_secret: ReadSecr
         }
     }
     let (Some(path), Some(spot)) = (section.text(report, "env_file"), section.spot("env_file")) else {
-        return variables;
+        return (variables, Vec::new());
     };
+    let mut secrets = Vec::new();
     match read_secret(path) {
         Err(why) => report.at(&spot, why),
         Ok(text) => {
@@ -222,10 +229,11 @@ fn environment(report: &mut Report, section: &Section<'_>, read_secret: ReadSecr
                 report.at(&spot, format!("line {line} of the file: {why}"));
             }
             variables.retain(|(name, _)| !from_file.iter().any(|(other, _)| other == name));
+            secrets = from_file.iter().map(|(name, _)| name.clone()).collect();
             variables.extend(from_file);
         }
     }
-    variables
+    (variables, secrets)
 }
 
 /// `NAME=value` lines. Blank lines and lines that begin with `#` are skipped; blanks round the line

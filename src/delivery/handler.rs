@@ -70,11 +70,11 @@ enum Work {
 }
 
 /// The run that is under way. The job (or the event queue) knows what it tells.
-struct Running {
-    id: RunId,
+pub struct Running {
+    pub id: RunId,
     /// Which job; unused for events.
     job: usize,
-    started: Instant,
+    pub started: Instant,
     stage: Stage,
 }
 
@@ -188,11 +188,10 @@ impl Handler {
         let id = turn.out.next_id;
         turn.out.next_id = id.wrapping_add(1);
         turn.out.actions.push_back(Action::Run { id, run: Box::new(run) });
-        let deadline = turn.now + self.config.timeout;
-        let stage = Stage::Running { term_at: deadline };
-        self.running = Some(Running { id, job, started: turn.now, stage });
+        let running = Running::new(id, job, turn.now, self.config.timeout);
+        self.wake = earliest([self.wake, running.deadline()]);
+        self.running = Some(running);
         self.turn = job + 1;
-        self.wake = earliest([self.wake, Some(deadline)]);
     }
 
     /// TERM at the timeout, KILL a little later, both to the group; then it is stuck.
@@ -300,6 +299,11 @@ impl Handler {
         }
     }
 
+    /// Whether a run is under way, also one that does not end.
+    pub fn has_run(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Whether a run is under way whose end is worth waiting for.
     pub fn is_running(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.stage != Stage::Stuck)
@@ -358,12 +362,16 @@ fn step_jobs(
 }
 
 impl Running {
-    fn is_timed_out(&self) -> bool {
+    pub fn new(id: RunId, job: usize, now: Instant, timeout: Duration) -> Self {
+        Self { id, job, started: now, stage: Stage::Running { term_at: now + timeout } }
+    }
+
+    pub fn is_timed_out(&self) -> bool {
         !matches!(self.stage, Stage::Running { .. })
     }
 
     /// When the next stage begins, if it does not end.
-    fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Running { term_at: at }
             | Stage::Ending { kill_at: at }
@@ -373,7 +381,7 @@ impl Running {
     }
 
     /// Goes on to the next stage; gives the signal with which that begins.
-    fn next_stage(&mut self, now: Instant) -> Option<Signal> {
+    pub fn next_stage(&mut self, now: Instant) -> Option<Signal> {
         let (stage, signal) = match self.stage {
             Stage::Running { .. } => (Stage::Ending { kill_at: now + KILL_AFTER }, Some(Signal::Term)),
             Stage::Ending { .. } => (Stage::Killed { stuck_at: now + STUCK_AFTER }, Some(Signal::Kill)),

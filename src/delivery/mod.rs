@@ -5,6 +5,7 @@ mod event;
 mod handler;
 mod job;
 pub mod record;
+pub mod rehearsal;
 mod retry;
 pub mod run;
 mod saved;
@@ -24,6 +25,8 @@ use crate::view::Instance;
 use coalesce::Coalescer;
 use handler::{Handler, Out, Turn};
 use record::{EventRecord, LC_MAX, Record, State, Told};
+use rehearsal::Rehearsal;
+pub use rehearsal::Rehearsed;
 pub use run::Run;
 pub use saved::Saved;
 
@@ -46,6 +49,8 @@ pub struct Config {
     pub resync: Duration,
     /// `env` and the content of `env_file`, in that order.
     pub env: Vec<(Box<str>, Box<str>)>,
+    /// Names of the variables whose values are from `env_file`: never shown.
+    pub secrets: Vec<Box<str>>,
     pub user: Option<Box<str>>,
 }
 
@@ -325,6 +330,7 @@ pub struct Delivery {
     members: Option<Coalescer>,
     out: Out,
     end: End,
+    rehearsal: Option<Rehearsal>,
 }
 
 /// Whether runs are still started.
@@ -342,7 +348,7 @@ impl Delivery {
         let handlers = configs.iter().map(|config| Handler::new(config.clone(), &configs, now)).collect();
         let out = Out { actions: VecDeque::new(), rng: Rng::new(seed), next_id: 1 };
         let members = configs.iter().any(|config| config.mode == Mode::Serf).then(Coalescer::default);
-        Self { handlers, members, out, end: End::Not }
+        Self { handlers, members, out, end: End::Not, rehearsal: None }
     }
 
     /// Something happened to a member, this node among them; `serf` handlers are told. `member` is `None` if it is no
@@ -372,8 +378,11 @@ impl Delivery {
         let flushed = self.members.as_mut().map(|members| members.flush(now)).unwrap_or_default();
         let mut turn = Turn { now, world, out: &mut self.out, flushed: &flushed, end: self.end };
         for handler in &mut self.handlers {
+            let rehearsed = self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.is_of(handler));
+            turn.end = if rehearsed { End::Stopped } else { self.end };
             handler.update(&mut turn);
         }
+        self.watch_rehearsal(now);
     }
     /// The configuration was read anew. Handlers that stay keep what they know; one that had stood back for good may
     /// try again.
@@ -398,7 +407,8 @@ impl Delivery {
     }
     pub fn next_deadline(&self) -> Option<Instant> {
         let window = self.members.as_ref().and_then(Coalescer::deadline);
-        earliest(self.handlers.iter().map(Handler::next_deadline).chain([window]))
+        let rehearsal = self.rehearsal.as_ref().and_then(Rehearsal::deadline);
+        earliest(self.handlers.iter().map(Handler::next_deadline).chain([window, rehearsal]))
     }
     /// Whether a child of a handler is still running; one that even KILL does not end does not count.
     pub fn is_running(&self) -> bool {
@@ -468,6 +478,10 @@ impl Delivery {
             }
         }
         tags
+    }
+    /// As they are in effect.
+    pub fn configs(&self) -> impl Iterator<Item = &Config> {
+        self.handlers.iter().map(|handler| &handler.config)
     }
     pub fn status(&self, world: &World<'_>) -> Vec<HandlerStatus<'_>> {
         let mut list = Vec::new();

@@ -189,7 +189,7 @@ fn escaped(text: &[u8]) -> Vec<u8> {
     escaped
 }
 
-fn run(config: &Config, world: &World<'_>, call: &Call, generation: u32) -> Run {
+pub fn run(config: &Config, world: &World<'_>, call: &Call, generation: u32) -> Run {
     let own = environment(config, world, call, generation);
     let is_own = |name: &str| name.starts_with("PICORED_") || own.iter().any(|(own, _)| **own == *name);
     let mut env: Vec<_> = config.env.iter().filter(|(name, _)| !is_own(name)).cloned().collect();

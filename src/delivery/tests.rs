@@ -32,6 +32,7 @@ fn config(mode: Mode, place: Place) -> Config {
         min_interval: secs(5),
         resync: secs(600),
         env: vec![("ZONE".into(), "example.com".into()), ("PICORED_SELF".into(), "x".into())],
+        secrets: Vec::new(),
         user: None,
     }
 }

@@ -96,6 +96,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 /// One connection.
 pub struct Client {
     pub id: ClientId,
+    /// The user that the kernel says it is.
+    uid: Option<u32>,
     socket: UnixStream,
     request: Vec<u8>,
     unsent: Unsent,
@@ -112,7 +114,8 @@ pub struct Client {
 impl Client {
     pub fn new(id: ClientId, socket: UnixStream) -> Self {
         let (asked, silent, hung_up, last) = (false, false, false, false);
-        Self { id, socket, request: Vec::new(), unsent: Unsent::default(), asked, silent, hung_up, last }
+        let uid = rustix::net::sockopt::socket_peercred(&socket).ok().map(|peer| peer.uid.as_raw());
+        Self { id, uid, socket, request: Vec::new(), unsent: Unsent::default(), asked, silent, hung_up, last }
     }
 
     /// The next whole line that came; `Err`: it is gone, or says too much.
@@ -219,7 +222,7 @@ impl Driver {
         }
         for _ in 0..REQUESTS_PER_TURN {
             let Some(Slot::Client(client)) = self.slots.get_mut(index) else { return };
-            let id = client.id;
+            let (id, uid) = (client.id, client.uid);
             let is_deaf = client.hung_up && (client.last || client.silent);
             if is_deaf || client.flush().is_err() {
                 return self.lose_client(index);
@@ -233,7 +236,7 @@ impl Driver {
                     let (rss_kib, descriptors) = usage::read();
                     client.asked = true;
                     self.agent.handle_usage(rss_kib, descriptors);
-                    self.agent.handle_request(now, id, &line);
+                    self.agent.handle_request_by(now, id, uid, &line);
                 }
                 Err(error) => self.end_client(index, error.kind()),
             }

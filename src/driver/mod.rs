@@ -327,6 +327,7 @@ impl Driver {
                 self.agent.handle_keys_written(now, id, keys, result);
             }
             Action::Reload { client } => self.reload(now, Some(client)),
+            Action::LogLevel { level } => ::log::set_max_level(level),
             Action::Persist { text } => {
                 let result = statefile::write(&self.state, &text);
                 self.agent.handle_persisted(now, result);

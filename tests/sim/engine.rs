@@ -288,6 +288,7 @@ impl World {
                 self.nodes[index].note(now, &line);
             }
             Action::WriteKeys { .. } | Action::Reload { .. } => unreachable!("nobody here asks for it"),
+            Action::LogLevel { .. } => {}
             Action::Persist { text } => {
                 invariants::check_state(self, index, &text);
                 let result = self.nodes[index].disk.write(text);

@@ -230,6 +230,7 @@ impl Settings {
             min_interval: secs(5),
             resync: self.resync,
             env: Vec::new(),
+            secrets: Vec::new(),
             user: None,
         }
     }

@@ -19,8 +19,7 @@ fn encrypted(file: Option<&str>) -> World {
     config.membership.keys = keys(&[OLD]);
     config.keys_file = file.map(Into::into);
     let agent = Agent::new(config, Seed::from_u64(7), Instant::ZERO);
-    let mut world = World { agent, now: Instant::ZERO, done: Vec::new(), runs_hang: false };
-    world.drain();
+    let mut world = World::of(agent);
     world.run_for(secs(60));
     world.done.clear();
     world

@@ -202,7 +202,7 @@ fn a_forgotten_node_is_out_of_what_is_published() {
     let mut config = config(Vec::new());
     config.apps[0].policy.all_down = AllDown::All;
     let agent = Agent::new(config, Seed::from_u64(7), Instant::ZERO);
-    let mut world = World { agent, now: Instant::ZERO, done: Vec::new(), runs_hang: false };
+    let mut world = World::of(agent);
     world.drain();
     world.run_for(secs(30));
     with_members(&mut world, 1);

@@ -1,0 +1,123 @@
+//! `sync`: what each handler would be told, and who tells it.
+
+use core::net::IpAddr;
+
+use crate::agent::{Agent, ClientId};
+use crate::control::{SyncJob, Synced, error_line, reply_line};
+use crate::delivery::{Config, HandlerStatus, Mode, Place, rehearsal};
+use crate::membership::Member;
+use crate::safety::Address;
+use crate::time::Instant;
+
+impl Agent {
+    /// `sync`, of one handler or all. Nobody else is told: there is no message for it, so what another node runs has
+    /// to be said there, and the answer names it.
+    pub(super) fn answer_sync(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        handler: Option<&str>,
+        (dry_run, force): (bool, bool),
+    ) {
+        if let Err(error) = self.can_sync(handler) {
+            return self.reply(client, error_line(&error));
+        }
+        let jobs = self.plan(now, handler, dry_run);
+        if !dry_run {
+            if force {
+                let names = jobs.iter().map(|job| job.handler.clone());
+                let names: std::collections::BTreeSet<String> = names.collect();
+                names.iter().for_each(|name| self.skip_max_remove(name));
+            }
+            self.delivery.sync(now, handler);
+            self.dirty = true;
+        }
+        self.reply(client, reply_line(&Synced { dry_run, jobs }));
+    }
+
+    fn can_sync(&self, handler: Option<&str>) -> Result<(), String> {
+        let mut configs = self.delivery.configs().filter(|config| is_told_sets(config));
+        let Some(name) = handler else {
+            return match configs.next() {
+                Some(_) => Ok(()),
+                None => Err("no handler of the configuration has the mode sync".into()),
+            };
+        };
+        if configs.any(|config| *config.name == *name) {
+            return Ok(());
+        }
+        match self.delivery.configs().find(|config| *config.name == *name) {
+            Some(config) => Err(format!(
+                "{name} has the mode {}: it is told what happens, and there is nothing to tell anew",
+                config.mode.as_str()
+            )),
+            None => {
+                let known = self.delivery.configs().map(|config| &*config.name);
+                Err(rehearsal::unknown("handler", name, known))
+            }
+        }
+    }
+
+    fn plan(&self, now: Instant, handler: Option<&str>, dry_run: bool) -> Vec<SyncJob> {
+        let members: Vec<&Member> = self.membership.members().collect();
+        let world = self.identity.world(self.wall.unix_secs(now), &members, &self.situations, &self.may_act);
+        let jobs =
+            self.delivery.status(&world).into_iter().filter(|job| {
+                is_told_sets(job.config) && handler.is_none_or(|name| *job.config.name == *name)
+            });
+        jobs.filter_map(|job| self.plan_job(&job, dry_run)).collect()
+    }
+
+    fn plan_job(&self, job: &HandlerStatus<'_>, dry_run: bool) -> Option<SyncJob> {
+        let name = job.app?;
+        let situation = self.situations.iter().find(|situation| *situation.name == *name)?;
+        let verdict = situation.verdict_for(&job.config.name);
+        let before = self.told_by(&job.config.name, name).unwrap_or_default();
+        let publish = verdict.publish.as_deref();
+        let lacking = |set: &[Address], other: &[Address]| -> Vec<String> {
+            let lacks = |addr: &IpAddr| other.iter().all(|entry| entry.addr != *addr);
+            set.iter().map(|entry| entry.addr).filter(lacks).map(|addr| addr.to_string()).collect()
+        };
+        let is_one = job.config.place == Place::One;
+        let here = !is_one || job.runner.as_deref() == Some(&*self.identity.node);
+        Some(SyncJob {
+            handler: job.config.name.to_string(),
+            app: name.into(),
+            publish: publish.map(|set| set.iter().map(|entry| entry.addr.to_string()).collect()),
+            add: publish.map(|set| lacking(set, &before)).unwrap_or_default(),
+            remove: publish.map(|set| lacking(&before, set)).unwrap_or_default(),
+            guard: verdict.guard.as_ref().map(ToString::to_string),
+            runner: job.runner.as_deref().map(str::to_owned),
+            here,
+            text: self.what_happens(job, verdict.publish.is_some(), here, dry_run),
+        })
+    }
+
+    /// What the outside is taken to show by this handler.
+    pub(super) fn told_by(&self, handler: &str, app: &str) -> Option<Vec<Address>> {
+        let by = self.delivery.published_by(app);
+        by.into_iter().find(|(name, _)| **name == *handler).and_then(|(_, set)| set)
+    }
+
+    fn what_happens(&self, job: &HandlerStatus<'_>, has_set: bool, here: bool, dry_run: bool) -> String {
+        let name = &job.config.name;
+        if let Err(reason) = &self.may_act {
+            return format!("runs nothing: {reason}");
+        }
+        match &job.runner {
+            Some(runner) if !here => {
+                format!("{runner} is the runner: say `picored sync {name}` there")
+            }
+            None if !here => "no node can run it now: see `picored status` on each".into(),
+            _ if !has_set => "runs nothing: no set is known to be right".into(),
+            _ if job.phase == "running" => "runs already; once more after that".into(),
+            _ if dry_run => "would run here".into(),
+            _ => "runs here now".into(),
+        }
+    }
+}
+
+/// Whether there is a set that could be told anew.
+fn is_told_sets(config: &Config) -> bool {
+    config.mode == Mode::Sync
+}

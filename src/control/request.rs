@@ -1,0 +1,467 @@
+//! What clients of the control socket ask, as they write it and as it is understood.
+
+use log::LevelFilter;
+use serde::{Deserialize, Serialize};
+
+use super::text;
+use crate::delivery::EventKind;
+use crate::limits::{JOIN_ONCE_MAX, REASON_MAX};
+use crate::membership::Target;
+
+/// What a client may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    Status {
+        verbose: bool,
+    },
+    Members,
+    /// The newest `n` events; `follow`: and those to come, for ever.
+    Events {
+        n: usize,
+        follow: bool,
+    },
+    /// The state of the app here is what a person says.
+    App {
+        app: String,
+        to: ForceTo,
+        for_secs: Option<u64>,
+        /// Who says so, as the client calls itself.
+        by: Option<String>,
+    },
+    /// Maintenance of an app or of all, of this node or of another one.
+    Maint {
+        on: bool,
+        app: Option<String>,
+        node: Option<String>,
+        for_secs: Option<u64>,
+        reason: Option<String>,
+        by: Option<String>,
+    },
+    /// Why each address of the app, or of all, is published or not.
+    Why {
+        app: Option<String>,
+    },
+    /// Runs the `sync` handler, or all, now.
+    Sync {
+        handler: Option<String>,
+        /// Only says what would be told.
+        dry_run: bool,
+        /// Once without `max_remove`.
+        force: bool,
+    },
+    /// Runs the handler with PICORED_DRY_RUN=1.
+    TestHandler {
+        handler: String,
+        event: Option<EventKind>,
+        app: Option<String>,
+        node: Option<String>,
+    },
+    /// What gets through to the member, or to all that have not left.
+    PingMembers {
+        node: Option<String>,
+    },
+    /// Each is tried once.
+    Join {
+        targets: Vec<Target>,
+    },
+    /// A failed or left member.
+    Forget {
+        node: String,
+    },
+    Leave,
+    Stop,
+    /// Ends like `stop`, and the program that is then on disk takes its place.
+    Restart,
+    /// Read the configuration anew.
+    Reload,
+    /// What is logged, until the next restart or reload.
+    LogLevel {
+        level: LevelFilter,
+    },
+    /// Whether the daemon is there.
+    Ping,
+}
+
+/// What a person says an app is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForceTo {
+    Up,
+    Down,
+    /// As its checks say.
+    Auto,
+}
+
+impl ForceTo {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Auto => "auto",
+        }
+    }
+    /// The inverse of [`ForceTo::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Up, Self::Down, Self::Auto].into_iter().find(|to| to.as_str() == word)
+    }
+}
+
+/// The longest time for which a state can be forced, or maintenance lasts: a year.
+pub const FOR_MAX_SECS: u64 = 366 * 24 * 3600;
+/// Maintenance ends by itself after this if nothing else was said.
+pub const MAINT_SECS: u64 = 24 * 3600;
+/// A person's name that is kept, in bytes.
+const BY_MAX: usize = 64;
+
+/// A request as it is written: one flat object, told apart by `cmd`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Line {
+    cmd: String,
+    #[serde(skip_serializing_if = "is_false")]
+    verbose: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<usize>,
+    #[serde(skip_serializing_if = "is_false")]
+    follow: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    for_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handler: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    dry_run: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    force: bool,
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+impl Request {
+    /// The words that [`Request::parse`] knows as `cmd`.
+    pub const COMMANDS: [&'static str; 17] = [
+        "status",
+        "members",
+        "events",
+        "why",
+        "app",
+        "maint",
+        "sync",
+        "test-handler",
+        "ping-members",
+        "join",
+        "forget",
+        "leave",
+        "stop",
+        "restart",
+        "reload",
+        "log-level",
+        "ping",
+    ];
+
+    /// Reads a line. The error says what to do, for the client.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        let line: Line = serde_json::from_slice(line)
+            .map_err(|error| format!("not a request ({error}); send one line like {{\"cmd\":\"status\"}}"))?;
+        Ok(match line.cmd.as_str() {
+            "status" => Self::Status { verbose: line.verbose },
+            "members" => Self::Members,
+            "events" => Self::Events { n: line.n.unwrap_or(usize::MAX), follow: line.follow },
+            "why" => Self::Why { app: line.app },
+            "app" => Self::app(line)?,
+            "maint" => Self::maint(line)?,
+            "sync" => Self::Sync { handler: line.handler, dry_run: line.dry_run, force: line.force },
+            "test-handler" => Self::test_handler(line)?,
+            "ping-members" => Self::PingMembers { node: line.node },
+            "join" => Self::join(&line.targets)?,
+            "forget" => {
+                Self::Forget { node: line.node.ok_or("\"node\" is missing: the name of the member")? }
+            }
+            "leave" => Self::Leave,
+            "stop" => Self::Stop,
+            "restart" => Self::Restart,
+            "reload" => Self::Reload,
+            "log-level" => Self::LogLevel { level: level(line.level.as_deref().unwrap_or_default())? },
+            "ping" => Self::Ping,
+            "" => return Err(format!("\"cmd\" is missing; known commands: {}", Self::COMMANDS.join(", "))),
+            other => {
+                let other = text::printable(other);
+                return Err(format!(
+                    "unknown command {other}; known commands: {}",
+                    Self::COMMANDS.join(", ")
+                ));
+            }
+        })
+    }
+
+    fn app(line: Line) -> Result<Self, String> {
+        let app = line.app.ok_or("\"app\" is missing: the name of the app")?;
+        let to = line.to.as_deref().and_then(ForceTo::parse).ok_or("\"to\" must be up, down or auto")?;
+        let for_secs = for_secs(line.for_secs)?;
+        Ok(Self::App { app, to, for_secs, by: line.by.map(name_of) })
+    }
+
+    fn maint(line: Line) -> Result<Self, String> {
+        let on = match line.to.as_deref() {
+            Some("on") => true,
+            Some("off") => false,
+            _ => return Err("\"to\" must be on or off".into()),
+        };
+        let reason = line.reason.map(|reason| text::cut(&reason, REASON_MAX).to_owned());
+        Ok(Self::Maint {
+            on,
+            app: line.app,
+            node: line.node,
+            for_secs: for_secs(line.for_secs)?,
+            reason,
+            by: line.by.map(name_of),
+        })
+    }
+
+    fn test_handler(line: Line) -> Result<Self, String> {
+        let handler = line.handler.ok_or("\"handler\" is missing: its name")?;
+        let event = line.event.as_deref().map(event).transpose()?;
+        Ok(Self::TestHandler { handler, event, app: line.app, node: line.node })
+    }
+
+    fn join(targets: &[String]) -> Result<Self, String> {
+        if targets.is_empty() || targets.len() > JOIN_ONCE_MAX {
+            return Err(format!("\"targets\" must be 1 to {JOIN_ONCE_MAX} addresses with ports"));
+        }
+        let parsed = targets.iter().map(|text| {
+            let wrong =
+                || format!("{}: must be an address or a host name, with a port", text::printable(text));
+            parse_target(text).ok_or_else(wrong)
+        });
+        Ok(Self::Join { targets: parsed.collect::<Result<_, _>>()? })
+    }
+
+    /// The same, said by this person where that is kept.
+    pub fn said_by(mut self, person: Option<String>) -> Self {
+        if let Self::App { by, .. } | Self::Maint { by, .. } = &mut self {
+            *by = person;
+        }
+        self
+    }
+
+    /// The line to send, without a newline.
+    pub fn to_line(&self) -> String {
+        let mut line = Line::default();
+        line.cmd = match self {
+            Self::Status { verbose } => {
+                line.verbose = *verbose;
+                "status"
+            }
+            Self::Members => "members",
+            Self::Events { n, follow } => {
+                (line.n, line.follow) = (Some(*n), *follow);
+                "events"
+            }
+            Self::Why { app } => {
+                line.app = app.clone();
+                "why"
+            }
+            Self::App { app, to, for_secs, by } => {
+                (line.app, line.to) = (Some(app.clone()), Some(to.as_str().into()));
+                (line.for_secs, line.by) = (*for_secs, by.clone());
+                "app"
+            }
+            Self::Maint { on, app, node, for_secs, reason, by } => {
+                (line.app, line.node) = (app.clone(), node.clone());
+                line.to = Some(if *on { "on" } else { "off" }.into());
+                (line.for_secs, line.reason, line.by) = (*for_secs, reason.clone(), by.clone());
+                "maint"
+            }
+            Self::Sync { handler, dry_run, force } => {
+                (line.handler, line.dry_run, line.force) = (handler.clone(), *dry_run, *force);
+                "sync"
+            }
+            Self::TestHandler { handler, event, app, node } => {
+                (line.handler, line.app, line.node) = (Some(handler.clone()), app.clone(), node.clone());
+                line.event = event.map(|event| event.as_str().into());
+                "test-handler"
+            }
+            Self::PingMembers { node } => {
+                line.node = node.clone();
+                "ping-members"
+            }
+            Self::Join { targets } => {
+                line.targets = targets.iter().map(target_text).collect();
+                "join"
+            }
+            Self::Forget { node } => {
+                line.node = Some(node.clone());
+                "forget"
+            }
+            Self::Leave => "leave",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+            Self::LogLevel { level } => {
+                line.level = Some(level.as_str().to_ascii_lowercase());
+                "log-level"
+            }
+            Self::Ping => "ping",
+        }
+        .into();
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+}
+
+/// `192.0.2.1:7946`, `[2001:db8::1]:7946`, `par1.example.net:7946`.
+pub fn target_text(target: &Target) -> String {
+    match target {
+        Target::Addr(addr) => addr.to_string(),
+        Target::Name { host, port } => format!("{host}:{port}"),
+    }
+}
+
+/// The inverse of [`target_text`].
+fn parse_target(text: &str) -> Option<Target> {
+    const HOST_MAX: usize = 254;
+    if let Ok(addr) = text.parse() {
+        return Some(Target::Addr(addr));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let port = port.parse().ok().filter(|&port: &u16| port > 0)?;
+    let sound = (1..=HOST_MAX).contains(&host.len()) && host.bytes().all(is_name) && !host.starts_with('-');
+    sound.then(|| Target::Name { host: host.into(), port })
+}
+
+fn for_secs(secs: Option<u64>) -> Result<Option<u64>, String> {
+    match secs {
+        Some(0) => Err("\"for_secs\" must be at least 1".into()),
+        Some(secs) if secs > FOR_MAX_SECS => Err(format!("\"for_secs\" must be at most {FOR_MAX_SECS}")),
+        secs => Ok(secs),
+    }
+}
+
+/// What is logged, as the configuration spells it.
+pub fn level(word: &str) -> Result<LevelFilter, String> {
+    word.parse().map_err(|_| {
+        let word = text::printable(word);
+        format!("{word}: a level is off, error, warn, info, debug or trace")
+    })
+}
+
+/// An event of `event` handlers, as the configuration spells it.
+pub fn event(word: &str) -> Result<EventKind, String> {
+    EventKind::ALL.into_iter().find(|kind| kind.as_str() == word).ok_or_else(|| {
+        let known: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        format!("{}: an event is one of {}", text::printable(word), known.join(", "))
+    })
+}
+
+fn name_of(person: String) -> String {
+    text::cut(&person, BY_MAX).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_reads_as_it_was_written() {
+        let requests = [
+            Request::Status { verbose: true },
+            Request::Status { verbose: false },
+            Request::Members,
+            Request::Events { n: 7, follow: true },
+            Request::App { app: "web".into(), to: ForceTo::Down, for_secs: Some(60), by: None },
+            Request::App { app: "web".into(), to: ForceTo::Auto, for_secs: None, by: Some("anna".into()) },
+            Request::Maint { on: true, app: None, node: None, for_secs: None, reason: None, by: None },
+            Request::Maint {
+                on: false,
+                app: Some("web".into()),
+                node: Some("par1".into()),
+                for_secs: Some(3_600),
+                reason: Some("new \"disk\"".into()),
+                by: Some("anna".into()),
+            },
+            Request::Why { app: None },
+            Request::Why { app: Some("web".into()) },
+            Request::Sync { handler: None, dry_run: false, force: true },
+            Request::Sync { handler: Some("dns".into()), dry_run: true, force: false },
+            Request::TestHandler {
+                handler: "mail".into(),
+                event: Some(EventKind::NodeFailed),
+                app: Some("web".into()),
+                node: Some("par1".into()),
+            },
+            Request::Restart,
+            Request::LogLevel { level: LevelFilter::Debug },
+            Request::Leave,
+            Request::Stop,
+            Request::Reload,
+            Request::PingMembers { node: None },
+            Request::PingMembers { node: Some("par1".into()) },
+            Request::Join {
+                targets: vec![
+                    Target::Addr("[2001:db8::7]:7946".parse().unwrap()),
+                    Target::Name { host: "par1.example.net".into(), port: 7947 },
+                ],
+            },
+            Request::Forget { node: "par1".into() },
+            Request::Ping,
+        ];
+        for request in requests {
+            assert_eq!(Request::parse(request.to_line().as_bytes()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn a_request_says_no_more_than_it_needs() {
+        assert_eq!(Request::Members.to_line(), r#"{"cmd":"members"}"#);
+    }
+
+    #[test]
+    fn a_bad_request_is_answered_with_what_to_do() {
+        let error = |line: &str| Request::parse(line.as_bytes()).unwrap_err();
+        assert!(error("hello").contains(r#"{"cmd":"status"}"#));
+        assert!(error("{}").contains("known commands: status"));
+        assert!(error(r#"{"cmd":"dance\u001b"}"#).contains(r"unknown command dance\u{1b}; known"));
+        assert!(error(r#"{"cmd":"app","to":"up"}"#).contains("name of the app"));
+        assert!(error(r#"{"cmd":"app","app":"web","to":"sideways"}"#).contains("up, down or auto"));
+        assert!(error(r#"{"cmd":"app","app":"web","to":"up","for_secs":0}"#).contains("at least 1"));
+        assert!(error(r#"{"cmd":"app","app":"web","to":"up","for_secs":99999999999}"#).contains("at most"));
+        assert!(error(r#"{"cmd":"maint"}"#).contains("on or off"));
+        assert!(error(r#"{"cmd":"maint","to":"on","for_secs":0}"#).contains("at least 1"));
+        assert!(error(r#"{"cmd":"test-handler"}"#).contains("its name"));
+        assert!(error(r#"{"cmd":"test-handler","handler":"a","event":"x"}"#).contains("node-failed"));
+        assert!(error(r#"{"cmd":"log-level","level":"loud"}"#).contains("off, error, warn"));
+        assert!(error(r#"{"cmd":"log-level"}"#).contains("off, error, warn"));
+        assert!(error(r#"{"cmd":"forget"}"#).contains("name of the member"));
+        assert!(error(r#"{"cmd":"join"}"#).contains("1 to 16 addresses"));
+        for bad in ["par1", "par1:0", "-x:7946", "a b:7946", ":7946", "192.0.2.1"] {
+            let line = format!(r#"{{"cmd":"join","targets":["{bad}"]}}"#);
+            assert!(error(&line).contains("with a port"), "{bad}");
+        }
+        assert!(Request::parse(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn what_a_person_writes_is_kept_in_bounds() {
+        let line = format!(r#"{{"cmd":"maint","to":"on","reason":"{0}","by":"{0}"}}"#, "x".repeat(1_000));
+        let Ok(Request::Maint { reason, by, .. }) = Request::parse(line.as_bytes()) else {
+            panic!("{line}");
+        };
+        assert_eq!((reason.unwrap().len(), by.unwrap().len()), (REASON_MAX, BY_MAX));
+    }
+}
