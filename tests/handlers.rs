@@ -8,16 +8,19 @@
 mod ports;
 #[path = "e2e/skip.rs"]
 mod skip;
+#[allow(dead_code)]
+#[path = "handlers/support.rs"]
+mod support;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ports::free_port;
 use skip::skip;
+use support::{Folder, Shell, code, executable, inode, install, shells, text, which};
 
 const ZONE: &str = "example.test";
 const NAME: &str = "www.example.test";
@@ -344,51 +347,6 @@ fn key(name: &str, secret: &str) -> String {
     format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{secret}\"; }};\n")
 }
 
-/// A shell to run the handlers with, and a folder of tools that come first in its PATH.
-struct Shell {
-    name: &'static str,
-    argv: &'static [&'static str],
-    tools: Option<Folder>,
-}
-
-impl Shell {
-    fn path(&self) -> String {
-        let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        match &self.tools {
-            Some(folder) => format!("{}:{system}", folder.0.display()),
-            None => system.into(),
-        }
-    }
-
-    /// With the environment that picored gives: nothing but what is set here.
-    fn command(&self) -> Command {
-        let mut command = Command::new(self.argv[0]);
-        command.args(&self.argv[1..]).env_clear().env("PATH", self.path()).env("LANG", "C").env("HOME", "/");
-        command.stdin(Stdio::null()).current_dir("/");
-        command
-    }
-
-    fn handler(&self, name: &str) -> Command {
-        let mut command = self.command();
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/handlers").join(name));
-        command
-    }
-}
-
-fn shells() -> Vec<Shell> {
-    let mut shells = vec![Shell { name: "sh", argv: &["/bin/sh"], tools: None }];
-    if let Some(busybox) = which("busybox") {
-        let folder = Folder::new();
-        for tool in
-            ["awk", "cat", "chmod", "grep", "head", "id", "mktemp", "mv", "rm", "sed", "sort", "tail", "tr"]
-        {
-            symlink(&busybox, folder.0.join(tool)).expect("a link");
-        }
-        shells.push(Shell { name: "busybox sh", argv: &["busybox", "sh"], tools: Some(folder) });
-    }
-    shells
-}
-
 /// A BIND of one's own on a high port of 127.0.0.1, with one zone and one key, killed when dropped.
 struct Bind {
     folder: Folder,
@@ -492,59 +450,4 @@ impl Drop for Bind {
         let _ = self.named.kill();
         let _ = self.named.wait();
     }
-}
-
-/// A temporary folder, removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("picored-handlers-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("a temporary folder");
-        Folder(path)
-    }
-
-    fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, content).expect("a file in the temporary folder");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn executable(path: &Path, script: &str) {
-    let draft = path.with_extension("draft");
-    fs::write(&draft, script).expect("a script");
-    install(&draft, path);
-}
-
-/// A copy that can be run. Another process makes it: a file that this one had open for writing while
-/// another test's thread forks could not be run yet (ETXTBSY).
-fn install(from: &Path, to: &Path) {
-    let done = Command::new("install").args(["-m", "0755"]).args([from, to]).status();
-    assert!(done.expect("install starts").success());
-}
-
-fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    path.split(':').map(|folder| Path::new(folder).join(program)).find(|path| path.is_file())
-}
-
-fn inode(path: &Path) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("the file"))
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or(-1)
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
