@@ -325,7 +325,8 @@ fn a_mail_has_one_subject_even_if_a_value_holds_a_line_break() {
         handler
             .env("PICORED_EVENT", "app-down")
             .env("PICORED_APP", "web")
-            .env("PICORED_NODE", "nyc1\nBcc: x@y.z");
+            .env("PICORED_NODE", "nyc1\nBcc: x@y.z")
+            .env("PICORED_SELF", "fr\u{e0}1\n~!id");
         let output = handler.output().expect("starts");
         assert_eq!(code(&output), 75, "sendmail's own exit code is passed on");
         let mail = text(&output);
@@ -333,9 +334,16 @@ fn a_mail_has_one_subject_even_if_a_value_holds_a_line_break() {
         assert!(mail.contains("\nSubject: picored: app-down web nyc1 Bcc: x@y.z\n"), "{mail}");
         let head = mail.split("\n\n").next().expect("a head");
         assert_eq!(head.lines().filter(|line| line.starts_with("Bcc")).count(), 0, "{mail}");
+        assert!(mail.contains("\ntold by:    fr\u{e0}1 ~!id in cluster"), "the text keeps its lines: {mail}");
+
+        handler.env("PICORED_NODE", format!("fr\u{e0}{}", "a".repeat(2000)));
+        let mail = text(&handler.output().expect("starts"));
+        let subject = mail.lines().find(|line| line.starts_with("Subject:")).expect("a subject");
+        assert!(subject.is_ascii() && subject.len() < 250, "{subject}");
 
         let mut handler = shell.handler("mail");
-        assert_eq!(code(&handler.arg("-oQ/tmp").output().expect("starts")), 64, "an option is no recipient");
+        assert_eq!(code(&handler.arg("-oQ/tmp").output().expect("starts")), 78, "an option is no recipient");
+        assert_eq!(code(&shell.handler("mail").output().expect("starts")), 78, "nobody to mail to");
     }
 }
 
