@@ -1,0 +1,46 @@
+//! The shipped handlers that work on this machine, and nsupdate with Knot, against the real things: a knotd with a
+//! TSIG key and an ACL, an HAProxy with a runtime socket, files, and a stand-in for a chat's hook.
+//!
+//! As in `handlers.rs`, every claim is tried with the system's `sh` and with busybox's. A program that is missing
+//! fails the tests in CI and is said loudly elsewhere.
+
+#[path = "handlers_local/knot.rs"]
+mod knot;
+#[path = "e2e/ports.rs"]
+mod ports;
+#[path = "e2e/skip.rs"]
+mod skip;
+#[allow(dead_code)]
+#[path = "handlers/support.rs"]
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What a run ended with and said.
+fn run(handler: &mut Command) -> (i32, String) {
+    let output = handler.output().expect("the shell starts");
+    (support::code(&output), support::text(&output))
+}
+
+/// `wanted` came true within 20 s.
+fn soon(wanted: impl FnMut() -> bool) -> bool {
+    within(Duration::from_secs(20), wanted)
+}
+
+fn within(time: Duration, mut wanted: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if wanted() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    wanted()
+}
+
+/// The shell's own kill: a small system has no other.
+fn signal(pid: u32, signal: &str) {
+    let done = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+    assert!(done.expect("sh starts").success());
+}
