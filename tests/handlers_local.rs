@@ -4,6 +4,8 @@
 //! As in `handlers.rs`, every claim is tried with the system's `sh` and with busybox's. A program that is missing
 //! fails the tests in CI and is said loudly elsewhere.
 
+#[path = "handlers_local/files.rs"]
+mod files;
 #[path = "handlers_local/knot.rs"]
 mod knot;
 #[path = "e2e/ports.rs"]
@@ -14,8 +16,25 @@ mod skip;
 #[path = "handlers/support.rs"]
 mod support;
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+/// A handler must run when copied alone, so what several need stands in each; it must not drift apart.
+#[test]
+fn handlers_that_share_a_function_have_the_same() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/handlers");
+    let typed = |name: &str| {
+        let script = fs::read_to_string(folder.join(name)).expect("a handler");
+        let from = script.find("typed() {").unwrap_or_else(|| panic!("{name} has no typed()"));
+        let len = script[from..].find("\n}\n").expect("the function's end");
+        script[from..from + len].to_owned()
+    };
+    for name in ["hosts", "records-file"] {
+        assert_eq!(typed(name), typed("nsupdate"), "typed() of {name} and nsupdate");
+    }
+}
 
 /// What a run ended with and said.
 fn run(handler: &mut Command) -> (i32, String) {
