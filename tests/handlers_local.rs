@@ -6,6 +6,8 @@
 
 #[path = "handlers_local/files.rs"]
 mod files;
+#[path = "handlers_local/haproxy.rs"]
+mod haproxy;
 #[path = "handlers_local/knot.rs"]
 mod knot;
 #[path = "e2e/ports.rs"]
@@ -31,7 +33,7 @@ fn handlers_that_share_a_function_have_the_same() {
         let len = script[from..].find("\n}\n").expect("the function's end");
         script[from..from + len].to_owned()
     };
-    for name in ["hosts", "records-file"] {
+    for name in ["haproxy", "hosts", "records-file"] {
         assert_eq!(typed(name), typed("nsupdate"), "typed() of {name} and nsupdate");
     }
 }
