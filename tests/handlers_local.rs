@@ -17,6 +17,8 @@ mod skip;
 #[allow(dead_code)]
 #[path = "handlers/support.rs"]
 mod support;
+#[path = "handlers_local/webhook.rs"]
+mod webhook;
 
 use std::fs;
 use std::path::Path;
