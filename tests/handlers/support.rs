@@ -7,9 +7,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What the handlers use of a small system.
-const BUSYBOX_TOOLS: [&str; 20] = [
-    "awk", "cat", "chmod", "cmp", "cp", "date", "grep", "head", "id", "ls", "mktemp", "mv", "readlink", "rm",
-    "sed", "sleep", "sort", "sync", "tail", "tr",
+const BUSYBOX_TOOLS: [&str; 21] = [
+    "awk", "cat", "chmod", "cmp", "cp", "cut", "date", "grep", "head", "id", "ls", "mktemp", "mv",
+    "readlink", "rm", "sed", "sleep", "sort", "sync", "tail", "tr",
 ];
 
 /// A shell to run the handlers with, and a folder of tools that come first in its PATH.

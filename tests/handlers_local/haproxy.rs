@@ -47,8 +47,10 @@ fn servers_follow_the_set_and_an_equal_set_says_nothing() {
 #[test]
 fn there_is_a_ready_server_at_every_moment() {
     with_haproxy(|haproxy, shell| {
+        let sets =
+            ["192.0.2.1", "192.0.2.2", "2001:db8::3", "192.0.2.1 192.0.2.2", "2001:db8::3", "192.0.2.1"];
         let done = AtomicBool::new(false);
-        let looks = std::thread::scope(|scope| {
+        let (ends, looks) = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| {
                 let mut looks = 0;
                 while !done.load(Ordering::Relaxed) {
@@ -58,15 +60,11 @@ fn there_is_a_ready_server_at_every_moment() {
                 }
                 looks
             });
-            for set in
-                ["192.0.2.1", "192.0.2.2", "2001:db8::3", "192.0.2.1 192.0.2.2", "2001:db8::3", "192.0.2.1"]
-            {
-                let (exit, said) = run(&mut haproxy.handler(shell, set));
-                assert_eq!(exit, 0, "{set}: {said}");
-            }
+            let ends: Vec<_> = sets.iter().map(|set| run(&mut haproxy.handler(shell, set))).collect();
             done.store(true, Ordering::Relaxed);
-            watcher.join()
+            (ends, watcher.join())
         });
+        assert!(ends.iter().all(|(exit, _)| *exit == 0), "{ends:?}");
         let looks = looks.expect("a ready server at every look");
         assert!(looks > 30, "only {looks} looks");
     });
