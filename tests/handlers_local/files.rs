@@ -315,33 +315,48 @@ fn a_full_disk_leaves_the_old_file() {
     if !may_mount() {
         return skip("no mounts of one's own here (root and unshare are needed)");
     }
-    let old = format!("{}\n", "# filler 1234567".repeat(240));
-    with_hosts(&old, |hosts| {
-        let out = |name: &str| hosts.folder.0.join(name);
-        fs::create_dir(out("disk")).expect("a folder");
-        let mut exits = Vec::new();
-        for pages in 1..6 {
-            let set: Vec<String> = (1..=60).map(|number| format!("192.0.2.{number}")).collect();
-            let mut handler = hosts.handler(&set.join(" "));
-            handler.env("HOSTS_FILE", out("disk/hosts")).env("FOLDER", &hosts.folder.0);
-            let script = format!(
-                r#"mount -t tmpfs -o size={}k none "$FOLDER/disk" && cp "$FOLDER/hosts" "$FOLDER/disk/hosts" || exit 1
-                   "$@"; code=$?; cat "$FOLDER/disk/hosts" >"$FOLDER/after"; ls -A "$FOLDER/disk" >"$FOLDER/names"
-                   exit $code"#,
-                pages * 4
-            );
-            let (exit, said) = run(&mut wrapped(&["unshare", "-m"], &script, &handler));
-            let after = fs::read_to_string(out("after")).unwrap_or_else(|_| panic!("{said}"));
-            match exit {
-                0 => assert!(after.starts_with(&old) && after.ends_with("# picored web: end\n")),
-                73 => assert_eq!(after, old, "{pages} pages: {said}"),
-                _ => panic!("{pages} pages: {said}"),
-            }
-            assert_eq!(fs::read_to_string(out("names")).expect("names"), "hosts\n", "{pages} pages");
-            exits.push(exit);
-        }
-        assert_eq!(exits, [73, 73, 73, 0, 0]);
+    let addresses = |count: u32| -> Vec<String> {
+        (0..count).map(|number| format!("198.18.{}.{}", number / 250, 1 + number % 250)).collect()
+    };
+    let filler = "# filler 1234567\n".repeat(240);
+    with_hosts(&filler, |hosts| {
+        let handler = hosts.handler(&addresses(60).join(" "));
+        let end = |new: &str| new.starts_with(&filler) && new.ends_with("# picored web: end\n");
+        assert_eq!(on_small_disks(hosts, "HOSTS_FILE", &handler, end), [73, 73, 73, 0, 0]);
     });
+    with_hosts("192.0.2.7\n", |hosts| {
+        let mut handler = hosts.shell.handler("records-file");
+        handler.env("PICORED_UP_ADDRS", addresses(600).join(" "));
+        let end = |new: &str| new.lines().count() == 600;
+        assert_eq!(on_small_disks(hosts, "RECORDS_FILE", &handler, end), [73, 73, 0, 0, 0]);
+    });
+}
+
+/// The handler's exit codes on disks of one page to five, with the hosts file on it as `setting`. The file must be the
+/// old one if the handler failed, else `right`, and nothing else is left there.
+fn on_small_disks(hosts: &Hosts, setting: &str, handler: &Command, right: impl Fn(&str) -> bool) -> Vec<i32> {
+    let out = |name: &str| hosts.folder.0.join(name);
+    let old = hosts.read();
+    fs::create_dir(out("disk")).expect("a folder");
+    let on_disk = |pages: u32| {
+        let script = format!(
+            r#"mount -t tmpfs -o size={}k none "$FOLDER/disk" && cp "$FOLDER/hosts" "$FOLDER/disk/hosts" || exit 1
+               "$@"; code=$?; cat "$FOLDER/disk/hosts" >"$FOLDER/after"; ls -A "$FOLDER/disk" >"$FOLDER/names"
+               exit $code"#,
+            pages * 4
+        );
+        let mut handler = wrapped(&["unshare", "-m"], &script, handler);
+        let (exit, said) = run(handler.env(setting, out("disk/hosts")).env("FOLDER", &hosts.folder.0));
+        let after = fs::read_to_string(out("after")).unwrap_or_else(|_| panic!("{said}"));
+        match exit {
+            0 => assert!(right(&after), "{pages} pages: {after}"),
+            73 => assert_eq!(after, old, "{pages} pages: {said}"),
+            _ => panic!("{pages} pages: {said}"),
+        }
+        assert_eq!(fs::read_to_string(out("names")).expect("names"), "hosts\n", "{pages} pages");
+        exit
+    };
+    (1..6).map(on_disk).collect()
 }
 
 #[test]
