@@ -197,6 +197,20 @@ fn a_file_that_changed_meanwhile_stays_as_it_then_is() {
     }
 }
 
+/// As picored does it at the handler's timeout, here just before the new file would take its place.
+#[test]
+fn a_run_that_is_stopped_leaves_nothing_behind() {
+    with_hosts(OTHERS, |hosts| {
+        let tools = Folder::new();
+        executable(&tools.0.join("sync"), "#!/bin/sh\nkill -TERM $PPID\n");
+        let path = format!("{}:{}", tools.0.display(), hosts.shell.path());
+        let (exit, said) = run(hosts.handler("192.0.2.1").env("PATH", path));
+        assert_eq!(exit, 75, "{said}");
+        assert_eq!(hosts.read(), OTHERS);
+        assert_eq!(hosts.names(), ["hosts"]);
+    });
+}
+
 #[test]
 fn an_empty_set_and_what_is_no_address_are_refused() {
     with_hosts(&block("192.0.2.7 www\n"), |hosts| {
