@@ -92,6 +92,8 @@ pub const OUTPUT_MAX: usize = 4 * 1024;
 pub const HANDLER_QUEUE_MAX: usize = 256;
 /// See [`HANDLER_QUEUE_MAX`].
 pub const HANDLER_QUEUE_AGE_MAX: Duration = Duration::from_secs(600);
+/// Runs of other nodes that a handler remembers although their tags are gone: more are a broken peer's.
+pub const OTHER_RUNS_MAX: usize = MEMBERS_MAX;
 
 /// Members in all the calls that a `serf` handler has waiting: one window about all members, and some more.
 pub const SERF_LINES_MAX: usize = MEMBERS_MAX + HANDLER_QUEUE_MAX;

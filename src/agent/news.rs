@@ -240,6 +240,11 @@ pub fn of_report(now: Instant, report: &Report) -> Event {
             new(Level::Warn, "handler-dropped", format!("{name} was not told of {count} events"))
                 .with("count", &count.to_string())
         }
+        ReportKind::Waits(waiting) => new(Level::Info, "handler-waits", format!("{name}: {waiting}")),
+        ReportKind::Overlapped { with } => {
+            let text = format!("{name}: {with} ran without knowing of the last run; one more follows");
+            new(Level::Warn, "handler-overlap", text).with("node", with)
+        }
     };
     let event = event.with("handler", &report.handler);
     if let Some(app) = &report.app { event.with("app", app) } else { event }

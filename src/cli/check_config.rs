@@ -216,6 +216,8 @@ fn show_handler(handler: &delivery::Config) -> Value {
     }
     if matches!(handler.mode, Mode::Sync | Mode::Picored1) {
         shown["debounce"] = json!(show(handler.debounce));
+    }
+    if handler.mode != Mode::Serf {
         shown["min_interval"] = json!(show(handler.min_interval));
     }
     if handler.mode == Mode::Sync {

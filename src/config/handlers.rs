@@ -1,5 +1,7 @@
 //! The `handlers` object.
 
+use core::time::Duration;
+
 use super::address;
 use super::apps::argv;
 use super::file::Kind;
@@ -70,7 +72,8 @@ fn handler(
     let ignored: &[&str] = match mode {
         Mode::Sync => &[],
         Mode::Picored1 => &["resync"],
-        Mode::Event => &["resync", "debounce", "min_interval"],
+        // An event is told or not: it does not change while it waits, so there is nothing to debounce.
+        Mode::Event => &["resync", "debounce"],
         Mode::Serf => &["apps", "resync", "debounce", "min_interval"],
     };
     for spot in ignored.iter().filter_map(|name| section.spot(name)) {
@@ -88,7 +91,11 @@ fn handler(
         member_events,
         timeout: section.duration(report, "timeout"),
         debounce: section.duration(report, "debounce"),
-        min_interval: section.duration(report, "min_interval"),
+        min_interval: match mode {
+            // Each event is a run. Where a queue is not to be told at once, the operator says how far apart.
+            Mode::Event if !section.is_set("min_interval") => Duration::ZERO,
+            _ => section.duration(report, "min_interval"),
+        },
         resync: section.duration(report, "resync"),
         env,
         secrets,

@@ -5,10 +5,14 @@ use core::time::Duration;
 use super::coalesce::Flushed;
 use super::event::Queue;
 use super::job::{Job, Step};
-use super::record::{Record, State};
+use super::ledger::Ledger;
+use super::others::Others;
+use super::record::Record;
 use super::retry::{self, Meaning};
 use super::run::Run;
+use super::saved::SavedHandler;
 use super::serf::Calls;
+use super::waiting::Waiting;
 use super::{
     Action, Config, End, HandlerStatus, LastRun, Mode, Place, Report, ReportKind, RunId, Signal, World,
 };
@@ -57,7 +61,7 @@ pub struct Handler {
     running: Option<Running>,
     gates: Gates,
     /// Other nodes' runs of this handler.
-    others: Vec<OtherRun>,
+    others: Others,
     /// Where the search for the next job begins, so that none starves.
     turn: usize,
     wake: Option<Instant>,
@@ -104,24 +108,29 @@ struct Gates {
     shown: bool,
 }
 
-/// A tag of another node that says `r`.
-struct OtherRun {
-    node: Box<str>,
-    key: Box<str>,
-    lc: u32,
-    first_seen: Instant,
-}
-
 /// What a job or a queue needs to know of its handler.
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
     pub config: &'a Config,
-    /// The tag says `n`: gates 1 to 4 have been closed for so long, or a run is stuck.
+    /// The tag says `n`: gates 1 to 4 have been closed for so long, a run is stuck, or the node leaves.
     pub not_able: bool,
     /// The run under way does not end, not even by KILL.
     pub stuck: bool,
-    /// Another node is at it until then.
-    pub busy_until: Option<Instant>,
+    pub others: &'a Others,
+    /// Another node, which is at it until then.
+    pub busy: Option<(&'a str, Instant)>,
+    /// So long a run of this node's last life may go on.
+    pub orphan_until: Option<Instant>,
+    /// No run is under way, and the handler starts some.
+    pub may_start: bool,
+    ends: bool,
+}
+
+impl Around<'_> {
+    /// Why nothing may start.
+    pub fn why_not(&self) -> Waiting {
+        if self.ends { Waiting::Ending } else { Waiting::OwnRun }
+    }
 }
 
 impl Handler {
@@ -135,7 +144,7 @@ impl Handler {
             Mode::Serf => Work::Calls(Box::new(Calls::new(&config))),
         };
         let gates = Gates { closed_since: Some(now), shown: true };
-        Self { config, work, running: None, gates, others: Vec::new(), turn: 0, wake: None }
+        Self { config, work, running: None, gates, others: Others::default(), turn: 0, wake: None }
     }
 
     pub fn queue_mut(&mut self) -> Option<(&mut Queue, &Config)> {
@@ -145,23 +154,30 @@ impl Handler {
         }
     }
 
-    pub fn update(&mut self, turn: &mut Turn<'_>) {
-        self.wake = None;
-        self.check_timeout(turn);
+    /// `is_held`: a run of the handler that had this name before a reload is still under way.
+    pub fn update(&mut self, turn: &mut Turn<'_>, is_held: bool) {
+        self.watch_run(turn);
         self.watch_gates(turn);
+        let now = turn.now;
         if self.config.place == Place::One {
-            self.watch_others(turn.now, turn.world);
+            self.others.watch(now, &self.config.name, window(&self.config), turn.world);
         }
         let stuck = self.running.is_some() && !self.is_running();
+        let ends = !self.goes_on(turn.end);
         let around = Around {
             config: &self.config,
-            not_able: self.gates.shown || stuck,
+            // Who leaves is not the runner any more; who only stops is soon back.
+            not_able: self.gates.shown || stuck || turn.end == End::Leaving && ends,
             stuck,
-            busy_until: self.others.iter().map(|o| o.until(&self.config)).max().filter(|&at| at > turn.now),
+            others: &self.others,
+            busy: self.others.busy(now),
+            orphan_until: self.ledgers().filter_map(|ledger| ledger.orphan_until(now)).max(),
+            may_start: self.running.is_none() && !ends && !is_held,
+            ends,
         };
-        let may_start = self.running.is_none() && self.goes_on(turn.end);
+        let may_start = around.may_start;
         let (started, wake) = match &mut self.work {
-            Work::Jobs(jobs) => step_jobs(jobs, self.turn, turn, around, may_start),
+            Work::Jobs(jobs) => step_jobs(jobs, self.turn, turn, around),
             Work::Events(queue) => {
                 let (step, wake) = queue.step(turn, around);
                 let started = match step {
@@ -194,8 +210,9 @@ impl Handler {
         self.turn = job + 1;
     }
 
-    /// TERM at the timeout, KILL a little later, both to the group; then it is stuck.
-    fn check_timeout(&mut self, turn: &mut Turn<'_>) {
+    /// The run under way: TERM at the timeout, KILL a little later, both to the group; then it is stuck.
+    pub fn watch_run(&mut self, turn: &mut Turn<'_>) {
+        self.wake = None;
         let Some(running) = &mut self.running else { return };
         if running.deadline().is_some_and(|at| at <= turn.now) {
             let signal = running.next_stage(turn.now);
@@ -227,24 +244,6 @@ impl Handler {
         if !self.gates.shown {
             self.wake = earliest([self.wake, Some(shown_at)]);
         }
-    }
-
-    /// Notes since when other nodes' tags say `r`, for any app of this handler (4.5, rule 2).
-    fn watch_others(&mut self, now: Instant, world: &World<'_>) {
-        let mut seen = Vec::new();
-        for member in world.members.iter().filter(|member| &*member.name != world.node) {
-            for (key, value) in serf::tags(&member.meta) {
-                let lc = match is_of(key, &self.config.name) {
-                    true => running_number(value),
-                    false => None,
-                };
-                let Some(lc) = lc else { continue };
-                let same = |o: &&OtherRun| *o.node == *member.name && *o.key == *key && o.lc == lc;
-                let first_seen = self.others.iter().find(same).map_or(now, |o| o.first_seen);
-                seen.push(OtherRun { node: member.name.clone(), key: key.into(), lc, first_seen });
-            }
-        }
-        self.others = seen;
     }
 
     /// Whether `id` was this handler's run, which is over now.
@@ -291,17 +290,122 @@ impl Handler {
         matches!(&self.work, Work::Calls(calls) if !calls.is_empty())
     }
 
+    /// Whether there is a run under way, be it stuck.
+    pub fn has_run(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Whether `config` is this handler's, changed perhaps.
+    pub fn is_like(&self, config: &Config) -> bool {
+        let one = |config: &Config| config.place == Place::One;
+        self.config.name == config.name && self.config.mode == config.mode && one(&self.config) == one(config)
+    }
+
+    /// The same with what is now configured.
+    pub fn reconfigured(mut self, config: &Config, others: &[Config]) -> Self {
+        match &mut self.work {
+            Work::Jobs(jobs) => {
+                let mut old = core::mem::take(jobs);
+                let running = self.running.as_mut().and_then(|running| {
+                    // Whose app is gone is waited for, but what it comes to concerns nobody.
+                    let index = core::mem::replace(&mut running.job, usize::MAX);
+                    Some((old.get(index)?.app.clone(), running))
+                });
+                for app in &config.apps {
+                    let job = match old.iter().position(|job| job.app == *app) {
+                        Some(index) => old.remove(index),
+                        None => Job::new(config, app),
+                    };
+                    jobs.push(job);
+                }
+                jobs.iter_mut().for_each(Job::forgive);
+                if let Some((app, running)) = running
+                    && let Some(index) = jobs.iter().position(|job| job.app == app)
+                {
+                    running.job = index;
+                }
+            }
+            Work::Events(queue) => queue.reconfigure(config, others),
+            Work::Calls(_) => {}
+        }
+        self.config = config.clone();
+        self
+    }
+
+    /// What a peer holds as this node's tags.
+    pub fn take_own(&mut self, now: Instant, meta: &[u8]) {
+        let window = window(&self.config);
+        let record = |ledger: &Ledger| serf::tag(meta, &ledger.key).and_then(Record::parse);
+        match &mut self.work {
+            Work::Jobs(jobs) => {
+                for ledger in jobs.iter_mut().map(|job| &mut job.ledger) {
+                    if let Some(record) = record(ledger) {
+                        ledger.take_own(now, record, window);
+                    }
+                }
+            }
+            Work::Events(queue) => {
+                if let Some(record) = record(&queue.ledger) {
+                    queue.take_own(now, record, window);
+                }
+            }
+            Work::Calls(_) => {}
+        }
+    }
+
+    /// A person wants it to run; false if it tells no sets.
+    pub fn sync(&mut self, now: Instant) -> bool {
+        let Work::Jobs(jobs) = &mut self.work else { return false };
+        jobs.iter_mut().for_each(|job| job.sync(now));
+        true
+    }
+
+    fn ledgers(&self) -> impl Iterator<Item = &Ledger> {
+        let queue = match &self.work {
+            Work::Events(queue) => Some(&queue.ledger),
+            _ => None,
+        };
+        self.jobs().iter().map(|job| &job.ledger).chain(queue)
+    }
+
+    /// What a restart must not forget; `None`: nothing.
+    pub fn saved(&self) -> Option<SavedHandler> {
+        let name = self.config.name.clone();
+        match &self.work {
+            Work::Jobs(jobs) => {
+                let jobs = jobs.iter().map(Job::saved).collect();
+                Some(SavedHandler { name, jobs, queue: None })
+            }
+            Work::Events(queue) => Some(SavedHandler { name, jobs: Vec::new(), queue: Some(queue.saved()) }),
+            Work::Calls(_) => None,
+        }
+    }
+
+    pub fn restore(&mut self, now: Instant, unix_now: u64, saved: SavedHandler) {
+        let window = window(&self.config);
+        match &mut self.work {
+            Work::Jobs(jobs) => {
+                for saved in saved.jobs {
+                    if let Some(job) = jobs.iter_mut().find(|job| job.app == saved.app) {
+                        job.restore(now, unix_now, window, saved);
+                    }
+                }
+            }
+            Work::Events(queue) => {
+                if let Some(saved) = saved.queue {
+                    queue.restore(now, unix_now, window, saved);
+                }
+            }
+            Work::Calls(_) => {}
+        }
+    }
+
     /// The jobs of a `sync` or `picored1` handler.
     pub fn jobs(&self) -> &[Job] {
         match &self.work {
             Work::Jobs(jobs) => jobs,
             _ => &[],
         }
-    }
-
-    /// Whether a run is under way, also one that does not end.
-    pub fn has_run(&self) -> bool {
-        self.running.is_some()
     }
 
     /// Whether a run is under way whose end is worth waiting for.
@@ -323,10 +427,11 @@ impl Handler {
             return;
         }
         match &self.work {
-            Work::Jobs(jobs) => {
-                tags.extend(jobs.iter().map(|job| (job.key.to_string(), job.record().to_string())))
+            Work::Jobs(jobs) => tags
+                .extend(jobs.iter().map(|job| (job.ledger.key.to_string(), job.ledger.record().to_string()))),
+            Work::Events(queue) => {
+                tags.push((queue.ledger.key.to_string(), queue.ledger.record().to_string()))
             }
-            Work::Events(queue) => tags.push((queue.key.to_string(), queue.record().to_string())),
             Work::Calls(calls) => tags.push(calls.tag()),
         }
     }
@@ -346,7 +451,6 @@ fn step_jobs(
     first: usize,
     turn: &mut Turn<'_>,
     around: Around<'_>,
-    may_start: bool,
 ) -> (Option<(usize, Run)>, Option<Instant>) {
     let (mut started, mut wake) = (None, None);
     let count = jobs.len();
@@ -354,7 +458,7 @@ fn step_jobs(
         let Some(job) = jobs.get_mut(index) else { continue };
         let (step, at) = job.step(turn, around);
         wake = earliest([wake, at]);
-        if step == Step::Ready && may_start && started.is_none() {
+        if step == Step::Ready && started.is_none() {
             started = job.start(turn, around).map(|run| (index, run));
         }
     }
@@ -392,27 +496,6 @@ impl Running {
     }
 }
 
-impl OtherRun {
-    fn until(&self, config: &Config) -> Instant {
-        self.first_seen + config.timeout + OTHERS_GRACE
-    }
-}
-
-/// Whether `key` is `h.HANDLER` or `h.HANDLER.APP`.
-fn is_of(key: &str, handler: &str) -> bool {
-    let rest = key.strip_prefix("h.").and_then(|key| key.strip_prefix(handler));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// The run number of a tag that says `r`; event handlers' tags have none.
-fn running_number(value: &str) -> Option<u32> {
-    match value.strip_prefix("r:")? {
-        rest if rest.contains(':') => Record::parse(value).map(|record| record.lc),
-        // Another event done is another run.
-        rest => Some(u32::from_str_radix(rest, 16).unwrap_or(0)),
-    }
-}
-
 /// The end of what a run printed, fit to be shown.
 fn printable(output: &[u8]) -> Box<str> {
     let end = output.get(output.len().saturating_sub(OUTPUT_MAX)..).unwrap_or_default();
@@ -425,17 +508,17 @@ fn printable(output: &[u8]) -> Box<str> {
     text.trim_end().chars().map(shown).collect::<String>().into()
 }
 
-/// Who acts for `key` (a tag's name), as all show it now. `own` is what this node shows.
-pub fn runner<'a>(
-    config: &Config,
-    key: &str,
-    own: State,
-    world: &World<'a>,
-    state: fn(&str) -> Option<State>,
-) -> Option<&'a str> {
+/// Who acts, as all show it now. `ledger`: what this node shows.
+pub fn runner<'a>(config: &Config, ledger: &Ledger, world: &World<'a>) -> Option<&'a str> {
     let others = world.members.iter().filter(|m| m.state.is_running() && &*m.name != world.node);
-    let shown = others.filter_map(|m| Some((&*m.name, serf::tag(&m.meta, key).and_then(state)?)));
-    super::record::runner(&config.name, shown.chain([(world.node, own)]))
+    let shown =
+        others.filter_map(|m| Some((&*m.name, serf::tag(&m.meta, &ledger.key).and_then(Record::parse)?)));
+    super::record::runner(&config.name, shown.chain([(world.node, ledger.record())]))
+}
+
+/// How long another node's run, or one of this node's last life, is waited for.
+fn window(config: &Config) -> Duration {
+    config.timeout + OTHERS_GRACE
 }
 
 /// Notes and reports a run that ended without success. `backoff`: one that is already under way and

@@ -1,33 +1,33 @@
 //! One app of one `sync` or `picored1` handler: whether a run is due, and when it may start (4.5).
 
 use core::net::IpAddr;
+use core::time::Duration;
 use std::borrow::Cow;
 
+use super::calls::{self, Call};
 use super::handler::{Around, Out, Turn, report_failure, runner};
-use super::record::{Greatest, LC_MAX, Record, State, Told, set_hash};
+use super::ledger::{Kind, Ledger};
+use super::record::{Told, set_hash};
 use super::retry::{FAILURES_MAX, Meaning, Standing};
 use super::run::{Run, Telling};
-use super::{
-    AppSituation, Config, EventKind, HandlerStatus, LastRun, Mode, Occurrence, Place, ReportKind, World,
-};
-use crate::check::AppState;
+use super::saved::SavedJob;
+use super::verify::Verify;
+use super::waiting::{Unseen, Waiting};
+use super::{AppSituation, Config, HandlerStatus, LastRun, Mode, Place, ReportKind, World};
 use crate::safety::Address;
 use crate::time::{Instant, earliest};
-use crate::wire::serf;
+
+/// A person's `sync` lapses if nothing lets it run for so long: nobody expects it any more.
+const MANUAL_MAX: Duration = Duration::from_secs(600);
 
 pub struct Job {
     pub app: Box<str>,
-    /// `h.HANDLER.APP`
-    pub key: Box<str>,
-    /// The own record, as the tag shows it.
-    lc: u32,
-    told: Told,
-    state: State,
-    greatest: Option<Greatest>,
-    /// P: what the outside shows as far as this node knows; `None`: it does not know.
+    pub ledger: Ledger,
+    /// P: what the outside shows as far as this node knows; `None`: it does not know. It follows success (the greatest
+    /// record's, too), not what is about to be told: otherwise `keep` would keep what the outside never showed.
     pub outside: Option<Vec<Address>>,
     /// Number of the run that told it.
-    outside_lc: u32,
+    pub outside_lc: u32,
     /// Since when a run is due (and it is this node's turn): the debounce counts from here.
     due_since: Option<Instant>,
     /// The run that is due goes on with what the last one began: the debounce is over.
@@ -36,16 +36,25 @@ pub struct Job {
     standing: Standing,
     /// Addresses whose `picored1` call failed since the last backoff: the others go first.
     failed_calls: Vec<IpAddr>,
+    verify: Verify,
+    /// A person wants a run, until then.
+    manual: Option<Instant>,
+    /// A person said to go on without having seen everybody (rule 7); until the next success.
+    released: bool,
     last_end: Option<Instant>,
     last: Option<LastRun>,
+    waiting: Option<Waiting>,
     phase: &'static str,
 }
 
 /// What the run under way tells.
 struct Current {
+    lc: u32,
     set: Vec<Address>,
-    /// `picored1`: the one address, and whether it is called `up`.
-    call: Option<(Address, bool)>,
+    /// `picored1`: the one address.
+    call: Option<Call>,
+    /// Seconds since 1970 when it began.
+    began: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,16 +69,19 @@ enum Due {
     Yes(&'static str),
 }
 
+/// What is to be told.
+struct Plan<'a> {
+    goal: Cow<'a, [Address]>,
+    /// Without quorum: P less the own addresses. Each node does that for itself.
+    withdraws: bool,
+}
+
 impl Job {
     pub fn new(config: &Config, app: &str) -> Self {
         let fresh = config.mode == Mode::Picored1 && config.place != Place::One;
         Self {
             app: app.into(),
-            key: format!("h.{}.{app}", config.name).into(),
-            lc: 0,
-            told: Told::Nothing,
-            state: State::NotAble,
-            greatest: None,
+            ledger: Ledger::new(format!("h.{}.{app}", config.name), Kind::Set),
             outside: fresh.then(Vec::new),
             outside_lc: 0,
             due_since: None,
@@ -77,8 +89,12 @@ impl Job {
             current: None,
             standing: Standing::default(),
             failed_calls: Vec::new(),
+            verify: Verify::default(),
+            manual: None,
+            released: false,
             last_end: None,
             last: None,
+            waiting: None,
             phase: "idle",
         }
     }
@@ -88,139 +104,207 @@ impl Job {
     }
 
     /// Looks at the world; gives also when to look again, if nothing else happens.
-    pub fn step(&mut self, turn: &Turn<'_>, around: Around<'_>) -> (Step, Option<Instant>) {
-        let now = turn.now;
+    pub fn step(&mut self, turn: &mut Turn<'_>, around: Around<'_>) -> (Step, Option<Instant>) {
+        let (now, world) = (turn.now, turn.world);
         self.watch_records(turn, around);
-        self.show(now, around);
-        let later = self.standing.next_deadline(now);
-        let goal = self.situation(turn.world).and_then(|app| goal(app, turn.world, around.config));
+        let situation = self.situation(world);
+        let plan = situation.and_then(|situation| plan(situation, world, around.config));
         if around.config.place == Place::One
-            && let (Some(goal), Some(greatest)) = (&goal, &self.greatest)
-            && self.greatest_told() == Told::Set(hash(goal))
+            && let (Some(plan), Some(greatest)) = (&plan, &self.ledger.greatest)
+            && self.ledger.greatest_told() == Told::Set(hash(&plan.goal))
         {
-            (self.outside, self.outside_lc) = (Some(goal.to_vec()), greatest.lc);
+            (self.outside, self.outside_lc) = (Some(plan.goal.to_vec()), greatest.lc);
         }
+        let unseen = situation.and_then(|situation| self.unseen(world, situation, around.config));
+        self.show(now, around, unseen.is_some());
+        let later = earliest([self.standing.next_deadline(now), self.ledger.orphan_until(now)]);
         if let Some(current) = &self.current {
-            if goal.is_some_and(|goal| hash(&current.set) != hash(&goal)) {
+            if plan.is_some_and(|plan| hash(&current.set) != hash(&plan.goal)) {
                 self.due_since.get_or_insert(now);
             }
-            self.phase = if around.stuck { "stuck" } else { "running" };
+            (self.phase, self.waiting) = (if around.stuck { "stuck" } else { "running" }, None);
             return (Step::Idle, later);
         }
-        let Some(goal) = goal.as_deref() else { return self.rest("idle", later) };
-        match self.due(now, turn.world, around.config, goal) {
-            Due::No { until } => {
-                // What failed is not wanted any more, so nothing is left that could succeed. (The record of a `one`
-                // handler says `?` after a failure, which makes a run due.)
-                if around.config.place != Place::One && !self.standing.gave_up {
-                    self.failed_calls.clear();
-                    self.standing.succeeded();
-                }
-                self.rest("idle", earliest([self.standing.next_deadline(now), until]))
+        let (Some(situation), Some(plan)) = (situation, plan) else {
+            let reason = situation.and_then(|app| app.verdict_for(&around.config.name).guard.clone());
+            return self.rest(Some(Waiting::NoSet(reason)), later);
+        };
+        let due = self.due(now, world, around.config, &plan);
+        if let Due::No { until } = due {
+            // What failed is not wanted any more, so nothing is left that could succeed. (The record of a `one`
+            // handler says `?` after a failure, which makes a run due.)
+            if around.config.place != Place::One && !self.standing.gave_up {
+                self.failed_calls.clear();
+                self.standing.succeeded();
             }
-            Due::Yes(_) if self.standing.gave_up => self.rest("stands back", later),
-            Due::Yes(_) if turn.world.may_act.is_err() => self.rest("waiting", later),
-            Due::Yes(_) if !self.is_runner(turn.world, around.config) => {
-                self.rest(if self.standing.stands_back(now) { "stands back" } else { "idle" }, later)
+            return self.rest(None, earliest([later, until]));
+        }
+        let waiting = self.barred(now, world, around, &plan, unseen);
+        match waiting {
+            Some(waiting) => {
+                self.report_waiting(turn, around, &waiting);
+                self.rest(Some(waiting), later)
             }
-            Due::Yes(_) => self.when(now, around, goal, later),
+            None => self.when(turn, around, situation, &plan, later),
         }
     }
 
-    fn rest(&mut self, phase: &'static str, wake: Option<Instant>) -> (Step, Option<Instant>) {
-        (self.phase, self.due_since, self.in_round) = (phase, None, false);
+    /// Why a run that is due is not this node's to start, however long it waits.
+    fn barred(
+        &self,
+        now: Instant,
+        world: &World<'_>,
+        around: Around<'_>,
+        plan: &Plan<'_>,
+        unseen: Option<Unseen>,
+    ) -> Option<Waiting> {
+        let acts_alone = plan.withdraws || self.is_manual(now) || around.config.place != Place::One;
+        match &world.may_act {
+            _ if self.standing.gave_up => Some(Waiting::GaveUp),
+            Err(reason) if !plan.withdraws => Some(Waiting::Gates(reason.clone())),
+            _ if acts_alone && unseen.is_none() => None,
+            _ if let Some(unseen) = unseen => Some(Waiting::Unseen(unseen)),
+            _ => match self.runner(world, around.config) {
+                Some(runner) if runner == world.node => None,
+                _ if self.standing.stands_back(now) => {
+                    Some(Waiting::StandsBack { until: self.standing.back_until })
+                }
+                runner => Some(Waiting::Runner(runner.map(Into::into))),
+            },
+        }
+    }
+
+    fn rest(&mut self, waiting: Option<Waiting>, wake: Option<Instant>) -> (Step, Option<Instant>) {
+        self.phase = waiting.as_ref().map_or("idle", Waiting::phase);
+        (self.waiting, self.due_since, self.in_round) = (waiting, None, false);
+        self.verify.forget();
         (Step::Idle, wake)
     }
 
     /// A run is due here: whether all that it waits for is over.
     fn when(
         &mut self,
-        now: Instant,
+        turn: &mut Turn<'_>,
         around: Around<'_>,
-        goal: &[Address],
+        situation: &AppSituation,
+        plan: &Plan<'_>,
         later: Option<Instant>,
     ) -> (Step, Option<Instant>) {
+        let now = turn.now;
         let due_since = *self.due_since.get_or_insert(now);
-        // A call for another address does not wait for the one that failed.
-        let other_call = around.config.mode == Mode::Picored1 && self.next_call(goal, false).is_some();
-        let first_try = other_call && !self.failed_calls.is_empty();
-        let retry_at = self.standing.retry_at.filter(|_| !first_try);
-        let calls_on = self.in_round && around.config.mode == Mode::Picored1;
-        let spaced = self.last_end.filter(|_| !calls_on).map(|end| end + around.config.min_interval);
-        let debounced = Some(due_since + around.config.debounce).filter(|_| !self.in_round);
-        let waits = [
-            (debounced, "debouncing"),
-            (retry_at, "backoff"),
-            (spaced, "waiting"),
-            (around.busy_until, "waiting"),
-        ];
-        let longest =
-            waits.into_iter().filter_map(|(at, phase)| Some((at?, phase))).max_by_key(|wait| wait.0);
-        match longest {
-            Some((at, phase)) if at > now => {
-                self.phase = phase;
-                (Step::Idle, earliest([later, Some(at)]))
+        let waiting = self.longest_wait(now, around, &plan.goal, due_since);
+        let waiting = match waiting {
+            None if !around.may_start => Some(around.why_not()),
+            waiting => waiting,
+        };
+        if let Some(waiting) = waiting {
+            self.verify.forget();
+            self.report_waiting(turn, around, &waiting);
+            let until = waiting.until();
+            (self.phase, self.waiting) = (waiting.phase(), Some(waiting));
+            return (Step::Idle, earliest([later, until]));
+        }
+        let before = self.outside.as_deref().unwrap_or_default();
+        // Who takes its own addresses away alone asks nobody.
+        let tried = match plan.withdraws {
+            true => None,
+            false => self.verify.wait(turn, situation, before, &plan.goal),
+        };
+        self.phase = "waiting";
+        match tried {
+            Some((nodes, until)) => {
+                self.waiting = Some(Waiting::Verify { nodes });
+                (Step::Idle, earliest([later, Some(until)]))
             }
-            _ => {
-                self.phase = "waiting";
+            None => {
+                self.waiting = None;
                 (Step::Ready, later)
             }
         }
     }
 
-    /// The greatest record among all members' tags, failed and left ones' too, and the own one.
-    fn watch_records(&mut self, turn: &Turn<'_>, around: Around<'_>) {
-        let (now, own) = (turn.now, turn.world.node);
-        let mut shown: (u32, &str) = (self.lc, own);
-        self.note(now, self.lc, own, self.told);
+    /// Of all that a due run waits for in time, what takes longest.
+    fn longest_wait(
+        &self,
+        now: Instant,
+        around: Around<'_>,
+        goal: &[Address],
+        due_since: Instant,
+    ) -> Option<Waiting> {
+        let (config, manual) = (around.config, self.is_manual(now));
+        // A call for another address does not wait for the one that failed.
+        let is_calls = config.mode == Mode::Picored1;
+        let first_try = is_calls && !self.failed_calls.is_empty() && self.next_call(goal, false).is_some();
+        let backoff = self.standing.retry_at.filter(|_| !first_try && !manual);
+        let spaced =
+            self.last_end.filter(|_| !(self.in_round && is_calls)).map(|end| end + config.min_interval);
+        let debounced = Some(due_since + config.debounce).filter(|_| !self.in_round && !manual);
+        let waits = [
+            debounced.map(|until| Waiting::Debounce { until }),
+            backoff.map(|until| Waiting::Backoff { until }),
+            spaced.map(|until| Waiting::MinInterval { until }),
+            around.busy.map(|(node, until)| Waiting::OthersRun { node: node.into(), until }),
+            around.orphan_until.map(|until| Waiting::OwnOrphan { until }),
+        ];
+        let longest = waits.into_iter().flatten().max_by_key(Waiting::until);
+        longest.filter(|waiting| waiting.until() > Some(now))
+    }
+
+    /// Says once what a run waits for, where that may take long.
+    fn report_waiting(&self, turn: &mut Turn<'_>, around: Around<'_>, waiting: &Waiting) {
+        if waiting.is_news() && self.waiting.as_ref() != Some(waiting) {
+            turn.out.report(around.config, Some(&self.app), ReportKind::Waits(waiting.clone()));
+        }
+    }
+
+    fn watch_records(&mut self, turn: &mut Turn<'_>, around: Around<'_>) {
+        let (now, world) = (turn.now, turn.world);
+        let running = self.current.is_some();
         if around.config.place != Place::One {
-            return;
+            return self.ledger.watch_own(now, world.node);
         }
-        for member in turn.world.members.iter().filter(|member| &*member.name != own) {
-            if let Some(record) = serf::tag(&member.meta, &self.key).and_then(Record::parse) {
-                self.note(now, record.lc, &member.name, record.told);
-                shown = shown.max((record.lc, &*member.name));
-            }
+        for with in self.ledger.watch(now, world, around.others, running) {
+            turn.out.report(around.config, Some(&self.app), ReportKind::Overlapped { with });
         }
-        // Its writer was forgotten, or lost its state: shown as the own one, so that it is not lost.
-        if let Some(greatest) = &mut self.greatest
-            && self.current.is_none()
-            && (greatest.lc, &*greatest.node) > shown
-        {
-            (self.lc, self.told) = (greatest.lc, greatest.told);
-            greatest.node = own.into();
+        if !running && world.may_act.is_ok() {
+            self.ledger.adopt(world.node);
         }
     }
 
-    fn note(&mut self, now: Instant, lc: u32, node: &str, told: Told) {
-        Greatest::note(&mut self.greatest, now, (lc, node, told));
-    }
-
-    /// What the outside was told last. At the end of the numbers (a broken peer showed the last one) no record is
-    /// greater than another node's any more: the own one counts, or this node would run for ever.
-    fn greatest_told(&self) -> Told {
-        match &self.greatest {
-            _ if self.lc == LC_MAX => self.told,
-            Some(greatest) => greatest.told,
-            None => Told::Nothing,
+    /// Rule 7: what is missing to a run while this node has no record, or does not know what is published.
+    fn unseen(&self, world: &World<'_>, situation: &AppSituation, config: &Config) -> Option<Unseen> {
+        let knows = self.ledger.greatest.is_some() && self.outside.is_some();
+        if config.place != Place::One || self.released || knows {
+            return None;
         }
+        Unseen::of(world, &situation.instances)
     }
 
-    fn due(&self, now: Instant, world: &World<'_>, config: &Config, goal: &[Address]) -> Due {
+    fn due(&self, now: Instant, world: &World<'_>, config: &Config, plan: &Plan<'_>) -> Due {
+        let goal = &*plan.goal;
         let again = if self.standing.failures > 0 { "retry" } else { "change" };
+        if self.is_manual(now) {
+            return Due::Yes("manual");
+        }
+        if plan.withdraws {
+            let differs = self.outside.as_ref().is_some_and(|outside| hash(outside) != hash(goal));
+            return if differs { Due::Yes(again) } else { Due::No { until: None } };
+        }
         if config.mode == Mode::Picored1 && config.place != Place::One {
             return match self.next_call(goal, true) {
                 Some(_) => Due::Yes(again),
                 None => Due::No { until: None },
             };
         }
-        let Some(greatest) = &self.greatest else { return Due::Yes(again) };
+        let Some(greatest) = &self.ledger.greatest else { return Due::Yes(again) };
         let is_own = &*greatest.node == world.node;
-        match self.greatest_told() {
+        match self.ledger.greatest_told() {
             Told::Set(told) if told == hash(goal) => {
                 // At the end of the numbers an own run does not become the greatest record.
                 let until = greatest.seen.max(self.last_end.unwrap_or_default()) + config.resync;
                 match () {
+                    // Two runs overlapped: told again, though nothing changed.
+                    () if self.ledger.repeats() => Due::Yes("resync"),
                     // `picored1` calls are about differences only (4.1).
                     () if config.resync.is_zero() || config.mode == Mode::Picored1 => Due::No { until: None },
                     () if until > now => Due::No { until: Some(until) },
@@ -235,56 +319,47 @@ impl Job {
     }
 
     /// What the tag shows besides the record.
-    fn show(&mut self, now: Instant, around: Around<'_>) {
-        self.state = self.standing.shown(now, self.current.is_some() && !around.stuck, around.not_able);
-    }
-
-    fn is_runner(&self, world: &World<'_>, config: &Config) -> bool {
-        config.place != Place::One || self.runner(world, config) == Some(world.node)
+    fn show(&mut self, now: Instant, around: Around<'_>, unseen: bool) {
+        let running = self.current.is_some() && !around.stuck;
+        self.ledger.show(now, self.standing.shown(now, running, around.not_able || unseen));
     }
 
     fn runner<'a>(&self, world: &World<'a>, config: &Config) -> Option<&'a str> {
-        let state = |value: &str| Record::parse(value).map(|record| record.state);
-        runner(config, &self.key, self.state, world, state)
+        runner(config, &self.ledger, world)
     }
 
-    /// The first address that a `picored1` call must be made for: gone ones last, since an address
-    /// too many for a moment is better than one too few.
-    fn next_call(&self, goal: &[Address], failed_too: bool) -> Option<(Address, bool)> {
-        let before = self.outside.as_deref().unwrap_or_default();
-        let lacks = |set: &[Address], entry: &Address| set.iter().all(|other| other.addr != entry.addr);
-        let up = goal.iter().filter(|entry| lacks(before, entry)).map(|entry| (entry, true));
-        let down = before.iter().filter(|entry| lacks(goal, entry)).map(|entry| (entry, false));
-        up.chain(down)
-            .find(|(entry, _)| failed_too || !self.failed_calls.contains(&entry.addr))
-            .map(|(entry, up)| (entry.clone(), up))
+    /// The first address that a `picored1` call must be made for.
+    fn next_call(&self, goal: &[Address], failed_too: bool) -> Option<Call> {
+        let skipped = if failed_too { &[][..] } else { &self.failed_calls };
+        calls::next(self.outside.as_deref().unwrap_or_default(), goal, skipped)
     }
 
     /// Starts the run that [`Job::step`] said is ready.
     pub fn start(&mut self, turn: &mut Turn<'_>, around: Around<'_>) -> Option<Run> {
         let (now, world, config) = (turn.now, turn.world, around.config);
         let situation = self.situation(world)?;
-        let goal = &*goal(situation, world, config)?;
-        let Due::Yes(reason) = self.due(now, world, config, goal) else { return None };
+        let plan = plan(situation, world, config)?;
+        let goal = &*plan.goal;
+        let Due::Yes(reason) = self.due(now, world, config, &plan) else { return None };
+        self.manual = None;
         let call = match config.mode {
             Mode::Picored1 => Some(self.choose_call(situation, goal)?),
             _ => None,
         };
-        let before = self.greatest.as_ref().map_or(0, |greatest| greatest.lc);
-        self.lc = before.max(self.lc).saturating_add(1).min(LC_MAX);
-        self.told = Told::Unknown;
-        let about = call.as_ref().map(|(entry, up)| call_event(&self.app, entry, *up));
+        let lc = self.ledger.begin(now, world.node);
+        let about = call.as_ref().map(|call| calls::event(&self.app, call));
         let attempt = self.standing.failures.saturating_add(1);
+        let guard = if plan.withdraws { "" } else { situation.verdict_for(&config.name).guard() };
         let telling = Telling {
             config,
             now,
             world,
             situation: Some(situation),
             reason,
-            generation: self.lc,
+            generation: lc,
             attempt,
             publish: goal,
-            guard: situation.verdict_for(&config.name).guard(),
+            guard,
             previous: self.outside.as_deref().map(|set| (self.outside_lc, set)),
             about: about.as_ref(),
         };
@@ -294,30 +369,24 @@ impl Job {
             None => goal.iter().map(|entry| entry.addr).collect(),
         };
         turn.out.report(config, Some(&self.app), ReportKind::Started { reason, attempt, publish });
-        self.current = Some(Current { set: goal.to_vec(), call });
-        (self.due_since, self.phase) = (None, "running");
+        self.current = Some(Current { lc, set: goal.to_vec(), call, began: world.unix_now });
+        (self.due_since, self.phase, self.waiting) = (None, "running", None);
+        self.verify.forget();
         self.last = Some(LastRun::begun(now));
-        self.note(now, self.lc, world.node, self.told);
-        self.show(now, around);
+        self.show(now, around, false);
         Some(run)
     }
 
     /// The next `picored1` call. Where it is not known what the outside shows (another node's calls
-    /// were interrupted), every known address is called again.
-    fn choose_call(&mut self, situation: &AppSituation, goal: &[Address]) -> Option<(Address, bool)> {
+    /// were interrupted, or a person said so), every known address is called again.
+    fn choose_call(&mut self, situation: &AppSituation, goal: &[Address]) -> Option<Call> {
         if self.next_call(goal, true).is_none() {
             self.outside = None;
         }
         if self.outside.is_none() {
-            let known = situation.instances.iter().filter(|_| self.greatest.is_some());
-            let of = |addr: IpAddr, node: &str| Address { addr, node: node.into() };
-            let mut rest: Vec<Address> =
-                known.flat_map(|i| i.addrs.iter().map(|&addr| of(addr, &i.node))).collect();
-            rest.retain(|entry| goal.iter().all(|other| other.addr != entry.addr));
-            rest.sort_unstable();
-            rest.dedup_by_key(|entry| entry.addr);
-            (self.outside, self.outside_lc) =
-                (Some(rest), self.greatest.as_ref().map_or(0, |greatest| greatest.lc));
+            let greatest = self.ledger.greatest.as_ref();
+            let rest = greatest.map(|_| calls::all_others(situation, goal)).unwrap_or_default();
+            (self.outside, self.outside_lc) = (Some(rest), greatest.map_or(0, |greatest| greatest.lc));
         }
         if self.next_call(goal, false).is_none() {
             self.failed_calls.clear();
@@ -341,20 +410,18 @@ impl Job {
     }
 
     fn succeeded(&mut self, current: Current) {
-        self.outside_lc = self.lc;
-        let Some((entry, up)) = current.call else {
-            self.told = Told::Set(hash(&current.set));
-            self.outside = Some(current.set);
-            self.standing.succeeded();
-            return;
+        self.outside_lc = current.lc;
+        self.released = false;
+        let told = match current.call {
+            None => self.outside.insert(current.set),
+            Some(call) => {
+                let outside = self.outside.get_or_insert_default();
+                calls::after(outside, call);
+                outside
+            }
         };
-        let outside = self.outside.get_or_insert_default();
-        outside.retain(|other| other.addr != entry.addr);
-        if up {
-            outside.push(entry);
-            outside.sort_unstable();
-        }
-        self.told = Told::Set(hash(outside));
+        let told = Told::Set(hash(told));
+        self.ledger.end(current.lc, Some(told));
         if self.failed_calls.is_empty() {
             self.standing.succeeded();
         }
@@ -369,6 +436,7 @@ impl Job {
         last: &LastRun,
         out: &mut Out,
     ) {
+        self.ledger.end(current.lc, None);
         // One backoff for all the calls of a round that fail.
         let backoff = self.standing.retry_at.filter(|_| !self.failed_calls.is_empty());
         report_failure(now, config, Some(&self.app), &mut self.standing, meaning, backoff, last, out);
@@ -377,8 +445,40 @@ impl Job {
         }
     }
 
-    pub fn record(&self) -> Record {
-        Record { state: self.state, lc: self.lc, told: self.told }
+    /// A person's word: due now, without backoff, whoever the runner is (its number makes this node the next one), and
+    /// even if it is not known what is published (rule 7). What an exit said is never to be tried here is not.
+    pub fn sync(&mut self, now: Instant) {
+        if self.standing.gave_up {
+            return;
+        }
+        (self.manual, self.released) = (Some(now + MANUAL_MAX), true);
+        (self.standing.retry_at, self.standing.back_until) = (None, None);
+        self.failed_calls.clear();
+    }
+
+    fn is_manual(&self, now: Instant) -> bool {
+        self.manual.is_some_and(|until| until > now)
+    }
+
+    /// The configuration was read anew: what could never be done here may be possible now.
+    pub fn forgive(&mut self) {
+        self.standing.forgive();
+    }
+
+    pub fn saved(&self) -> SavedJob {
+        SavedJob {
+            app: self.app.clone(),
+            record: self.ledger.saved(self.current.as_ref().map(|current| current.began)),
+            outside: self.outside.as_deref().map(SavedJob::addresses),
+            outside_lc: self.outside_lc,
+        }
+    }
+
+    pub fn restore(&mut self, now: Instant, unix_now: u64, window: Duration, saved: SavedJob) {
+        self.ledger.restore(now, unix_now, window, &saved.record);
+        if let Some(outside) = saved.outside() {
+            (self.outside, self.outside_lc) = (Some(outside), saved.outside_lc);
+        }
     }
 
     pub fn status<'a>(&'a self, config: &'a Config, world: &World<'_>) -> HandlerStatus<'a> {
@@ -388,6 +488,7 @@ impl Job {
             app: Some(&self.app),
             runner: self.runner(world, config).filter(|_| one).map(Into::into),
             phase: self.phase,
+            waiting: self.waiting.as_ref(),
             last: self.last.clone(),
             failures_in_a_row: self.standing.failures,
             gave_up: self.standing.gave_up || self.standing.failures >= FAILURES_MAX,
@@ -395,25 +496,19 @@ impl Job {
     }
 }
 
-/// G as it concerns this node: with `self` the own addresses only.
-fn goal<'a>(situation: &'a AppSituation, world: &World<'_>, config: &Config) -> Option<Cow<'a, [Address]>> {
-    let goal = situation.verdict_for(&config.name).publish.as_deref()?;
-    Some(match config.place {
+/// What is to be told: G as it concerns this node (with `self` the own addresses only), or without quorum P less the own
+/// addresses, where that is wanted and gate 7 lets it.
+fn plan<'a>(situation: &'a AppSituation, world: &World<'_>, config: &Config) -> Option<Plan<'a>> {
+    let verdict = situation.verdict_for(&config.name);
+    if let Some(left) = verdict.withdraw.as_deref().filter(|_| world.may_withdraw && world.may_act.is_err()) {
+        return Some(Plan { goal: Cow::Borrowed(left), withdraws: true });
+    }
+    let goal = verdict.publish.as_deref()?;
+    let goal = match config.place {
         Place::SelfOnly => goal.iter().filter(|entry| &*entry.node == world.node).cloned().collect(),
         Place::One | Place::All => Cow::Borrowed(goal),
-    })
-}
-
-/// A `picored1` call as the event that it is.
-fn call_event(app: &str, entry: &Address, up: bool) -> Occurrence {
-    Occurrence {
-        kind: if up { EventKind::AppUp } else { EventKind::AppDown },
-        app: Some(app.into()),
-        node: entry.node.clone(),
-        addrs: vec![entry.addr],
-        state: if up { AppState::Up } else { AppState::Down },
-        incarnation: 0,
-    }
+    };
+    Some(Plan { goal, withdraws: false })
 }
 
 fn hash(set: &[Address]) -> u32 {

@@ -1,15 +1,20 @@
 //! Handlers: when one runs, on which node, with what, and what its result means (`interfaces`, section 4).
 
+mod calls;
 mod coalesce;
 mod event;
 mod handler;
 mod job;
+mod ledger;
+mod others;
 pub mod record;
 pub mod rehearsal;
 mod retry;
 pub mod run;
 mod saved;
 mod serf;
+mod verify;
+mod waiting;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -24,11 +29,12 @@ use crate::time::{Instant, earliest};
 use crate::view::Instance;
 use coalesce::Coalescer;
 use handler::{Handler, Out, Turn};
-use record::{EventRecord, LC_MAX, Record, State, Told};
+use record::{LC_MAX, Record, State, Told};
 use rehearsal::Rehearsal;
 pub use rehearsal::Rehearsed;
 pub use run::Run;
 pub use saved::Saved;
+pub use waiting::{Unseen, Waiting};
 
 /// One handler as the configuration gives it.
 #[derive(Clone, Debug, PartialEq)]
@@ -288,6 +294,12 @@ pub enum ReportKind {
     Dropped {
         count: u32,
     },
+    /// A run is due, and waits for something that may take long.
+    Waits(Waiting),
+    /// A run of this node and one of these did not know of each other: one more run follows.
+    Overlapped {
+        with: Box<str>,
+    },
 }
 
 /// A handler for `status`.
@@ -300,6 +312,8 @@ pub struct HandlerStatus<'a> {
     pub runner: Option<Box<str>>,
     /// `idle`, `debouncing`, `running`, `stuck`, `backoff`, `waiting`, `stands back`.
     pub phase: &'static str,
+    /// What a run that is due waits for; `None`: none is due, or it runs.
+    pub waiting: Option<&'a Waiting>,
     pub last: Option<LastRun>,
     pub failures_in_a_row: u32,
     /// It gave up here (exit 77, 78, 126, 127, or three failures in a row).
@@ -326,6 +340,8 @@ impl LastRun {
 /// All handlers of this node.
 pub struct Delivery {
     handlers: Vec<Handler>,
+    /// Handlers that a reload took away or changed altogether, whose run goes on to its end.
+    retired: Vec<Handler>,
     /// Where there are `serf` handlers: what happened to members.
     members: Option<Coalescer>,
     out: Out,
@@ -348,7 +364,7 @@ impl Delivery {
         let handlers = configs.iter().map(|config| Handler::new(config.clone(), &configs, now)).collect();
         let out = Out { actions: VecDeque::new(), rng: Rng::new(seed), next_id: 1 };
         let members = configs.iter().any(|config| config.mode == Mode::Serf).then(Coalescer::default);
-        Self { handlers, members, out, end: End::Not, rehearsal: None }
+        Self { handlers, retired: Vec::new(), members, out, end: End::Not, rehearsal: None }
     }
 
     /// Something happened to a member, this node among them; `serf` handlers are told. `member` is `None` if it is no
@@ -367,31 +383,63 @@ impl Delivery {
     }
     /// A run ended. Call `update` afterwards.
     pub fn handle_exit(&mut self, now: Instant, id: RunId, exit: Exit, output: &[u8]) {
-        for handler in &mut self.handlers {
-            if handler.handle_exit(now, id, &exit, output, &mut self.out) {
-                return;
-            }
-        }
+        let mut handlers = self.handlers.iter_mut().chain(&mut self.retired);
+        handlers.any(|handler| handler.handle_exit(now, id, &exit, output, &mut self.out));
+        self.retired.retain(Handler::has_run);
     }
     /// Looks at the world again: after anything that may matter, and when `next_deadline` has come.
     pub fn update(&mut self, now: Instant, world: &World<'_>) {
         let flushed = self.members.as_mut().map(|members| members.flush(now)).unwrap_or_default();
         let mut turn = Turn { now, world, out: &mut self.out, flushed: &flushed, end: self.end };
+        for handler in &mut self.retired {
+            handler.watch_run(&mut turn);
+        }
         for handler in &mut self.handlers {
             let rehearsed = self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.is_of(handler));
             turn.end = if rehearsed { End::Stopped } else { self.end };
-            handler.update(&mut turn);
+            // One run at a time, though the handler is another one now.
+            let is_held = self.retired.iter().any(|retired| retired.config.name == handler.config.name);
+            handler.update(&mut turn, is_held);
         }
         self.watch_rehearsal(now);
     }
-    /// The configuration was read anew. Handlers that stay keep what they know; one that had stood back for good may
-    /// try again.
-    pub fn reconfigure(&mut self, _configs: Vec<Config>, _now: Instant) {}
-    /// A peer holds these tags of this node, from a life that it does not remember (`interfaces`, 4.5, rule 6).
-    pub fn handle_own_meta(&mut self, _now: Instant, _meta: &[u8]) {}
-    /// A person wants `handler` (`None`: all `sync` ones) to run now, through the gates. False: there is no such one.
-    pub fn sync(&mut self, _now: Instant, _handler: Option<&str>) -> bool {
-        false
+    /// The configuration was read anew. Handlers that stay keep what they know, changed ones, too, and so do their
+    /// apps; one that had given up may try again. What is under way goes on to its end. No run becomes due by this but
+    /// where G changed. Call `update` afterwards.
+    pub fn reconfigure(&mut self, configs: Vec<Config>, now: Instant) {
+        let mut old = core::mem::take(&mut self.handlers);
+        for config in &configs {
+            let stays = |handler: &Handler| handler.is_like(config);
+            let handler = match old.iter().position(stays) {
+                Some(index) => old.remove(index).reconfigured(config, &configs),
+                None => Handler::new(config.clone(), &configs, now),
+            };
+            self.handlers.push(handler);
+        }
+        self.retired.extend(old.into_iter().filter(Handler::has_run));
+        let has_serf = configs.iter().any(|config| config.mode == Mode::Serf);
+        self.members = self.members.take().or(Some(Coalescer::default())).filter(|_| has_serf);
+    }
+    /// A peer holds these tags of this node, from a life that it does not remember (`interfaces`, 4.5, rule 6). Call
+    /// `update` afterwards.
+    pub fn handle_own_meta(&mut self, now: Instant, meta: &[u8]) {
+        for handler in self.handlers.iter_mut().filter(|handler| handler.config.place == Place::One) {
+            handler.take_own(now, meta);
+        }
+    }
+    /// A person wants `handler` (`None`: all `sync` ones) to run now, through the gates: without debounce and backoff,
+    /// here whoever the runner is, and though nobody knows what is published (rule 7). It lapses after ten minutes.
+    /// False: there is no such handler that tells sets. Call `update` afterwards.
+    pub fn sync(&mut self, now: Instant, handler: Option<&str>) -> bool {
+        let mut found = false;
+        for own in &mut self.handlers {
+            let is_meant = match handler {
+                Some(name) => *own.config.name == *name,
+                None => own.config.mode == Mode::Sync,
+            };
+            found |= is_meant && own.sync(now);
+        }
+        found
     }
     /// No more runs are started.
     pub fn stop(&mut self) {
@@ -408,11 +456,12 @@ impl Delivery {
     pub fn next_deadline(&self) -> Option<Instant> {
         let window = self.members.as_ref().and_then(Coalescer::deadline);
         let rehearsal = self.rehearsal.as_ref().and_then(Rehearsal::deadline);
-        earliest(self.handlers.iter().map(Handler::next_deadline).chain([window, rehearsal]))
+        let handlers = self.handlers.iter().chain(&self.retired);
+        earliest(handlers.map(Handler::next_deadline).chain([window, rehearsal]))
     }
     /// Whether a child of a handler is still running; one that even KILL does not end does not count.
     pub fn is_running(&self) -> bool {
-        self.handlers.iter().any(Handler::is_running)
+        self.handlers.iter().chain(&self.retired).any(Handler::is_running)
     }
     /// Of these, whether there is one whose result the other nodes wait for; not for that of a `serf` handler.
     pub fn is_awaited(&self) -> bool {
@@ -467,12 +516,9 @@ impl Delivery {
                 Mode::Sync | Mode::Picored1 => tags.extend(
                     config.apps.iter().map(|app| (format!("h.{}.{app}", config.name), longest.to_string())),
                 ),
-                Mode::Event => {
-                    let longest = EventRecord { state: longest.state, done: longest.told };
-                    tags.push((format!("h.{}", config.name), longest.to_string()));
-                }
+                Mode::Event => tags.push((format!("h.{}", config.name), longest.to_string())),
                 Mode::Serf => {
-                    let longest = EventRecord { state: longest.state, done: Told::Nothing };
+                    let longest = Record { lc: 0, told: Told::Nothing, ..longest };
                     tags.push((format!("h.{}", config.name), longest.to_string()));
                 }
             }

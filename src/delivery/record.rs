@@ -74,7 +74,8 @@ impl State {
 }
 
 impl Told {
-    fn parse(text: &str) -> Option<Self> {
+    /// The inverse of `Display`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
         match text {
             "-" => Some(Self::Nothing),
             "?" => Some(Self::Unknown),
@@ -123,28 +124,6 @@ impl Greatest {
     }
 }
 
-/// What the tag `h.HANDLER` of an event handler shows: `S:HASH8`, the hash of the last event done
-/// (`-` before the first).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventRecord {
-    pub state: State,
-    pub done: Told,
-}
-
-impl EventRecord {
-    /// The inverse of `Display`; `None` for anything else.
-    pub fn parse(value: &str) -> Option<Self> {
-        let (state, done) = value.split_once(':')?;
-        Some(Self { state: State::parse(state)?, done: Told::parse(done)? })
-    }
-}
-
-impl fmt::Display for EventRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.state.letter(), self.done)
-    }
-}
-
 /// FNV-1a, 32 bits (Fowler, Noll, Vo; RFC 9923), over each address in turn: the byte 4 or 6, then its
 /// bytes in network order. `addrs` is sorted; addresses that follow their like do not count.
 pub fn set_hash(addrs: impl Iterator<Item = IpAddr>) -> u32 {
@@ -181,17 +160,16 @@ impl Fnv {
     }
 }
 
-/// Who acts, among the running members that show the handler's tag: the first by rendezvous hash of
-/// those that are able or run; if there is none, of those that stood back.
-pub fn runner<'a>(handler: &str, shown: impl Iterator<Item = (&'a str, State)>) -> Option<&'a str> {
-    let mut first: Option<(bool, u64, &str)> = None;
-    for (node, state) in shown.filter(|(_, state)| *state != State::NotAble) {
-        let candidate = (state != State::StoodBack, rendezvous(handler, node), node);
-        if first.is_none_or(|first| candidate > first) {
-            first = Some(candidate);
-        }
-    }
-    first.map(|(_, _, node)| node)
+/// Who acts, among the running members that show the handler's tag (4.5): of those that are able or run, the one that
+/// shows the greatest (LC, node), so that it stays the same one until it fails, leaves or cannot; as long as none of
+/// them ever ran, the first by rendezvous hash. If there is none, the same of those that stood back.
+pub fn runner<'a>(handler: &str, shown: impl Iterator<Item = (&'a str, Record)>) -> Option<&'a str> {
+    let weigh = |(node, record): (&'a str, Record)| {
+        let unused = if record.lc == 0 { rendezvous(handler, node) } else { 0 };
+        (record.state != State::StoodBack, record.lc, unused, node)
+    };
+    let first = shown.filter(|(_, record)| record.state != State::NotAble).map(weigh).max();
+    first.map(|(.., node)| node)
 }
 
 /// The weight of `node` for `handler` (Thaler and Ravishankar 1998: the greatest wins). FNV-1a alone
@@ -211,9 +189,6 @@ mod tests {
         for text in ["i:0:-", "r:41:?", "i:41:00c0ffee", "f:7:?", "n:4000000000:deadbeef"] {
             assert_eq!(Record::parse(text).map(|r| r.to_string()).as_deref(), Some(text));
         }
-        for text in ["i:-", "r:?", "f:0badcafe", "n:-"] {
-            assert_eq!(EventRecord::parse(text).map(|r| r.to_string()).as_deref(), Some(text));
-        }
     }
 
     #[test]
@@ -223,8 +198,6 @@ mod tests {
         {
             assert_eq!(Record::parse(text), None, "{text}");
         }
-        assert_eq!(EventRecord::parse("i:1:?"), None);
-        assert_eq!(EventRecord::parse("up"), None);
     }
 
     #[test]
@@ -239,28 +212,46 @@ mod tests {
         assert_eq!(Fnv::start().write(b"foobar").hash(), 0xbf9c_f968, "the published test vector");
     }
 
+    fn shown(state: State, lc: u32) -> Record {
+        Record { state, lc, told: Told::Nothing }
+    }
+
     #[test]
-    fn the_runner_is_the_same_for_everybody_and_moves_only_if_it_goes() {
+    fn before_the_first_run_the_runner_is_the_same_for_everybody_and_moves_only_if_it_goes() {
         use State::{Able, NotAble, Running, StoodBack};
-        let all = [("fra1", Able), ("par1", Able), ("nyc1", Running)];
+        let all = [("fra1", Able), ("par1", Able), ("nyc1", Running)].map(|(n, s)| (n, shown(s, 0)));
         let first = runner("dns", all.into_iter()).expect("a runner");
         assert_eq!(runner("dns", all.into_iter().rev()), Some(first));
         let without_another = all.into_iter().filter(|(n, _)| *n == first || *n == "fra1");
         assert_eq!(runner("dns", without_another), Some(first));
         for gone in [StoodBack, NotAble] {
-            let rest = all.map(|(n, s)| (n, if n == first { gone } else { s }));
+            let rest = all.map(|(n, r)| (n, if n == first { shown(gone, 0) } else { r }));
             assert_ne!(runner("dns", rest.into_iter()), Some(first));
         }
-        assert!(runner("dns", all.map(|(n, _)| (n, StoodBack)).into_iter()).is_some());
-        assert_eq!(runner("dns", all.map(|(n, _)| (n, NotAble)).into_iter()), None);
+        assert!(runner("dns", all.map(|(n, _)| (n, shown(StoodBack, 0))).into_iter()).is_some());
+        assert_eq!(runner("dns", all.map(|(n, _)| (n, shown(NotAble, 0))).into_iter()), None);
+    }
+
+    #[test]
+    fn the_greatest_record_shown_by_one_that_can_makes_the_runner() {
+        use State::{Able, NotAble, Running, StoodBack};
+        for (all, first) in [
+            ([("fra1", Able, 3), ("nyc1", Able, 7), ("par1", Able, 0)], "nyc1"),
+            ([("fra1", Running, 3), ("nyc1", NotAble, 7), ("par1", Able, 0)], "fra1"),
+            ([("fra1", Able, 3), ("nyc1", StoodBack, 7), ("par1", Able, 4)], "par1"),
+            ([("fra1", Able, 7), ("nyc1", Able, 7), ("par1", Able, 6)], "nyc1"),
+            ([("fra1", StoodBack, 8), ("nyc1", StoodBack, 7), ("par1", NotAble, 9)], "fra1"),
+        ] {
+            let all = all.map(|(node, state, lc)| (node, shown(state, lc)));
+            assert_eq!(runner("dns", all.into_iter()), Some(first), "{all:?}");
+        }
     }
 
     #[test]
     fn different_handlers_have_different_runners() {
         let names: Vec<String> = (0..8).map(|n| format!("n{n}")).collect();
-        let mut runners: Vec<&str> = (0..64)
-            .filter_map(|h| runner(&format!("h{h}"), names.iter().map(|n| (n.as_str(), State::Able))))
-            .collect();
+        let all = || names.iter().map(|n| (n.as_str(), shown(State::Able, 0)));
+        let mut runners: Vec<&str> = (0..64).filter_map(|h| runner(&format!("h{h}"), all())).collect();
         runners.sort_unstable();
         runners.dedup();
         assert!(runners.len() >= 7, "{runners:?}");

@@ -169,7 +169,7 @@ impl Told<'_> {
     fn run(&self) -> Run {
         let config = &self.handler.config;
         let job = self.situation.and_then(|app| self.handler.jobs().iter().find(|job| job.app == app.name));
-        let lc = job.map_or(0, |job| job.record().lc);
+        let lc = job.map_or(0, |job| job.ledger.record().lc);
         let is_about = matches!(config.mode, Mode::Event | Mode::Picored1);
         let is_of_app = self.about.app.is_some() || config.mode == Mode::Sync;
         let telling = Telling {

@@ -56,6 +56,13 @@ impl Standing {
         *self = Self::default();
     }
 
+    /// What was never to be tried here again may be.
+    pub fn forgive(&mut self) {
+        if self.gave_up {
+            *self = Self::default();
+        }
+    }
+
     /// Notes a failure; gives the backoff, `None` if there is no retry.
     pub fn failed(&mut self, now: Instant, meaning: Meaning, rng: &mut Rng) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);

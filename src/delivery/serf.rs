@@ -11,7 +11,8 @@ use std::rc::Rc;
 use super::coalesce::{Call, Flushed};
 use super::handler::{Around, Out, Turn, runner};
 use super::job::Step;
-use super::record::{EventRecord, State, Told};
+use super::ledger::{Kind, Ledger};
+use super::record::State;
 use super::retry::Meaning;
 use super::run::Run;
 use super::{Config, HandlerStatus, LastRun, Place, ReportKind, World};
@@ -23,15 +24,15 @@ use crate::wire::serf;
 
 /// The calls that one handler has before it.
 pub struct Calls {
-    /// `h.HANDLER`, shown with `where` `one`.
-    key: Box<str>,
+    /// The tag `h.HANDLER`, shown with `where` `one`: whether this node can act. Runs are not in it, for a tag that
+    /// changes would be a change of a member, and so the next call.
+    ledger: Ledger,
     waiting: VecDeque<Call>,
     /// Members in `waiting`.
     lines: usize,
     /// Members not told of since the last report.
     dropped: u32,
     running: bool,
-    state: State,
     runs: u32,
     failures: u32,
     last: Option<LastRun>,
@@ -41,12 +42,11 @@ pub struct Calls {
 impl Calls {
     pub fn new(config: &Config) -> Self {
         Self {
-            key: format!("h.{}", config.name).into(),
+            ledger: Ledger::new(format!("h.{}", config.name), Kind::Event),
             waiting: VecDeque::new(),
             lines: 0,
             dropped: 0,
             running: false,
-            state: State::NotAble,
             runs: 0,
             failures: 0,
             last: None,
@@ -57,8 +57,7 @@ impl Calls {
     /// Takes what just happened, and says whether a call is ready.
     pub fn step(&mut self, turn: &mut Turn<'_>, around: Around<'_>) -> Step {
         let config = around.config;
-        // No more than this: a tag that says `running` would be a change of a member, and so the next call.
-        self.state = if around.not_able { State::NotAble } else { State::Able };
+        self.ledger.state = if around.not_able { State::NotAble } else { State::Able };
         self.take(turn.flushed, turn.world, config);
         if self.dropped > 0 {
             turn.out.report(config, None, ReportKind::Dropped { count: self.dropped });
@@ -137,14 +136,13 @@ impl Calls {
         self.waiting.is_empty()
     }
 
-    /// The tag `h.HANDLER`: whether this node can act. What it told last is not shown.
+    /// The tag `h.HANDLER`.
     pub fn tag(&self) -> (String, String) {
-        (self.key.to_string(), EventRecord { state: self.state, done: Told::Nothing }.to_string())
+        (self.ledger.key.to_string(), self.ledger.record().to_string())
     }
 
     fn runner<'a>(&self, world: &World<'a>, config: &Config) -> Option<&'a str> {
-        let state = |value: &str| EventRecord::parse(value).map(|record| record.state);
-        runner(config, &self.key, self.state, world, state)
+        runner(config, &self.ledger, world)
     }
 
     pub fn status<'a>(&'a self, config: &'a Config, world: &World<'_>) -> HandlerStatus<'a> {
@@ -154,6 +152,7 @@ impl Calls {
             app: None,
             runner: self.runner(world, config).filter(|_| one).map(Into::into),
             phase: self.phase,
+            waiting: None,
             last: self.last.clone(),
             failures_in_a_row: self.failures,
             gave_up: false,

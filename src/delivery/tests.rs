@@ -5,6 +5,7 @@ mod ends;
 mod events;
 mod picored1;
 mod serf;
+mod stories;
 
 use super::*;
 use crate::membership::State as MemberState;
@@ -123,7 +124,7 @@ impl Scene {
         let app = |name: &str| AppSituation {
             name: name.into(),
             instances: [1, 2, 3].map(instance).into(),
-            verdict: Verdict { publish: publish.clone(), guard: self.guard.clone() },
+            verdict: Verdict { publish: publish.clone(), guard: self.guard.clone(), withdraw: None },
             of_handlers: vec![],
             why: vec![("n3".into(), "http 502, 3/3 failed".into())],
             verified: vec![],
@@ -228,10 +229,11 @@ fn sync_one() -> Config {
     config(Mode::Sync, Place::One)
 }
 
-/// A handler name under which `OWN`, or `par1`, is the runner of the two.
+/// A handler name under which `OWN`, or `par1`, is the runner of the two before the first run.
 fn with_runner(first: &str, mut config: Config) -> Config {
-    let able = |node| (node, record::State::Able);
-    let is_first = |name: &String| record::runner(name, [able(OWN), able("par1")].into_iter()) == Some(first);
+    let able = record::Record { state: record::State::Able, lc: 0, told: record::Told::Nothing };
+    let both = [(OWN, able), ("par1", able)];
+    let is_first = |name: &String| record::runner(name, both.into_iter()) == Some(first);
     config.name = (0..).map(|n| format!("dns{n}")).find(is_first).expect("one of many").into();
     config
 }
@@ -390,7 +392,7 @@ fn nothing_runs_when_the_record_already_has_the_set() {
 #[test]
 fn another_set_in_the_greatest_record_is_a_change_and_its_number_is_passed() {
     let config = with_runner(OWN, sync_one());
-    let shown = format!("i:41:{}", goal_hash(&[1]));
+    let shown = format!("f:41:{}", goal_hash(&[1]));
     let key = job_key(&config);
     let mut scene = Scene::new(config).other("par1", &[(&key, &shown)]);
     scene.run_for(secs(3));
@@ -503,7 +505,7 @@ fn at_the_end_of_the_numbers_a_success_is_a_success() {
     // A broken peer whose name is greater: no record of ours is greater any more.
     let config = with_runner(OWN, sync_one());
     let key = job_key(&config);
-    let mut scene = Scene::new(config).other("par1", &[(&key, "i:4000000000:deadbeef")]);
+    let mut scene = Scene::new(config).other("par1", &[(&key, "n:4000000000:deadbeef")]);
     scene.run_for(secs(3));
     let (id, _) = scene.only_run();
     scene.end(id, 0);

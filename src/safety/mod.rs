@@ -169,6 +169,8 @@ pub struct Verdict {
     pub publish: Option<Vec<Address>>,
     /// The gate that decided otherwise than U.
     pub guard: Option<Reason>,
+    /// P without the own addresses, if enough good ones are left (gate 7): what `withdraw_self` tells.
+    pub withdraw: Option<Vec<Address>>,
 }
 
 impl Verdict {
@@ -199,12 +201,16 @@ pub fn decide(instances: &[Instance], published: Option<&[Address]>, policy: &Ap
         && let Some(silent) = instances.iter().find(|i| i.member.is_running() && i.app == AppState::Unknown)
     {
         let reason = Reason::NoVerdictThere { node: silent.node.clone() };
-        return Verdict { publish: None, guard: Some(reason) };
+        return Verdict { publish: None, guard: Some(reason), withdraw: None };
     }
     let good = instances.iter().filter(|i| i.is_good()).count();
     let needed = policy.min_up.of(instances);
     if good >= needed {
-        return Verdict { publish: Some(by_table(instances, published.unwrap_or_default())), guard: None };
+        return Verdict {
+            publish: Some(by_table(instances, published.unwrap_or_default())),
+            guard: None,
+            withdraw: None,
+        };
     }
     below_min_up(instances, published, policy, good, needed)
 }
@@ -249,7 +255,7 @@ fn below_min_up(
             (list, Reason::Fallback { good, needed })
         }
     };
-    Verdict { publish: Some(publish), guard: Some(guard) }
+    Verdict { publish: Some(publish), guard: Some(guard), withdraw: None }
 }
 
 impl MinUp {
@@ -292,7 +298,7 @@ fn keep_last(instances: &[Instance], published: Option<&[Address]>, good: usize,
         Some(_) => Reason::KeepLast { good, needed },
         None => Reason::NothingToKeep { good, needed },
     };
-    Verdict { publish: kept, guard: Some(guard) }
+    Verdict { publish: kept, guard: Some(guard), withdraw: None }
 }
 
 /// P and the good ones.

@@ -112,7 +112,7 @@ fn who_sees_that_a_run_is_stuck_elsewhere_takes_over() {
 fn a_stuck_run_of_an_event_handler_leaves_the_events_to_the_others() {
     let config = with_runner(OWN, config(Mode::Event, Place::One));
     let key = format!("h.{}", config.name);
-    let mut scene = Scene::new(config).other("par1", &[(&key, "i:-")]);
+    let mut scene = Scene::new(config).other("par1", &[(&key, "i:0:-")]);
     let event = Occurrence {
         kind: EventKind::AppDown,
         app: Some("web".into()),
@@ -125,8 +125,8 @@ fn a_stuck_run_of_an_event_handler_leaves_the_events_to_the_others() {
     scene.look();
     scene.only_run();
     scene.run_for(secs(39));
-    assert_eq!(scene.tag_shown(), "r:-");
+    assert_eq!(scene.tag_shown(), "r:1:-");
     scene.run_for(secs(1));
-    assert_eq!(scene.tag_shown(), "n:-");
+    assert_eq!(scene.tag_shown(), "n:1:-");
     assert!(!scene.delivery.is_running());
 }

@@ -7,6 +7,11 @@ fn occurrence(kind: EventKind, node: &str) -> Occurrence {
     Occurrence { kind, app, node: node.into(), addrs: vec![ip(7)], state: AppState::Down, incarnation: 3 }
 }
 
+/// Without `min_interval`, as the configuration has it where it says nothing.
+fn event(place: Place) -> Config {
+    Config { min_interval: secs(0), ..config(Mode::Event, place) }
+}
+
 fn tell(scene: &mut Scene, nodes: &[&str]) {
     for node in nodes {
         scene.delivery.handle_occurrence(scene.now, &occurrence(EventKind::AppDown, node));
@@ -26,14 +31,14 @@ fn told(scene: &mut Scene, code: i32) -> Vec<String> {
 
 #[test]
 fn events_are_told_one_at_a_time_in_order() {
-    let mut scene = Scene::new(config(Mode::Event, Place::All));
+    let mut scene = Scene::new(event(Place::All));
     tell(&mut scene, &["n1", "n2", "n3"]);
     assert_eq!(told(&mut scene, 0), ["n1", "n2", "n3"]);
 }
 
 #[test]
 fn an_event_that_failed_is_told_again_before_the_later_ones() {
-    let mut scene = Scene::new(config(Mode::Event, Place::All));
+    let mut scene = Scene::new(event(Place::All));
     tell(&mut scene, &["n1", "n2"]);
     let (id, _) = scene.only_run();
     scene.end(id, 1);
@@ -43,7 +48,7 @@ fn an_event_that_failed_is_told_again_before_the_later_ones() {
 
 #[test]
 fn only_events_of_the_wanted_kinds_and_apps_are_told() {
-    let mut wanted = config(Mode::Event, Place::All);
+    let mut wanted = event(Place::All);
     wanted.events = vec![EventKind::AppDown];
     let mut scene = Scene::new(wanted);
     scene.delivery.handle_occurrence(scene.now, &occurrence(EventKind::AppUp, "n1"));
@@ -55,14 +60,14 @@ fn only_events_of_the_wanted_kinds_and_apps_are_told() {
 
 #[test]
 fn where_self_tells_the_own_node_s_events_only() {
-    let mut scene = Scene::new(config(Mode::Event, Place::SelfOnly));
+    let mut scene = Scene::new(event(Place::SelfOnly));
     tell(&mut scene, &["n1", OWN, "n2"]);
     assert_eq!(told(&mut scene, 0), [OWN]);
 }
 
 #[test]
 fn an_event_is_retried_until_it_is_ten_minutes_old() {
-    let mut scene = Scene::new(config(Mode::Event, Place::All));
+    let mut scene = Scene::new(event(Place::All));
     tell(&mut scene, &["n1"]);
     let mut attempts = 0;
     for _ in 0..1_200 {
@@ -75,7 +80,7 @@ fn an_event_is_retried_until_it_is_ten_minutes_old() {
 
 #[test]
 fn a_full_queue_drops_the_oldest_and_says_so() {
-    let mut scene = Scene::new(config(Mode::Event, Place::All));
+    let mut scene = Scene::new(event(Place::All));
     for n in 0..300 {
         scene.delivery.handle_occurrence(scene.now, &occurrence(EventKind::AppDown, &format!("n{n}")));
     }
@@ -97,10 +102,10 @@ fn done_by_other(config: &Config, node: &str) -> String {
 
 #[test]
 fn others_drop_what_the_runner_told_and_a_new_runner_tells_the_rest() {
-    let config = with_runner("par1", config(Mode::Event, Place::One));
+    let config = with_runner("par1", event(Place::One));
     let key = format!("h.{}", config.name);
     let done = done_by_other(&config, "n2");
-    let mut scene = Scene::new(config).other("par1", &[(&key, "i:-")]);
+    let mut scene = Scene::new(config).other("par1", &[(&key, "i:0:-")]);
     tell(&mut scene, &["n1", "n2", "n3"]);
     assert_eq!(scene.runs(), []);
     scene.tag("par1", &[(&key, &done)]);
@@ -116,7 +121,7 @@ fn others_drop_what_the_runner_told_and_a_new_runner_tells_the_rest() {
 
 #[test]
 fn the_guard_an_event_comes_with_belongs_to_the_set_it_comes_with() {
-    let mail = Config { name: "mail".into(), ..config(Mode::Event, Place::All) };
+    let mail = Config { name: "mail".into(), ..event(Place::All) };
     let of_mail = |scene: &mut Scene| {
         scene.guard = Some(Reason::KeepLast { good: 1, needed: 2 });
         tell(scene, &["n1"]);
@@ -132,9 +137,9 @@ fn the_guard_an_event_comes_with_belongs_to_the_set_it_comes_with() {
 
 #[test]
 fn events_about_the_own_quorum_are_told_here_whoever_the_runner_is() {
-    let config = with_runner("par1", config(Mode::Event, Place::One));
+    let config = with_runner("par1", event(Place::One));
     let key = format!("h.{}", config.name);
-    let mut scene = Scene::new(config).other("par1", &[(&key, "i:-")]);
+    let mut scene = Scene::new(config).other("par1", &[(&key, "i:0:-")]);
     scene.may_act = Err(Reason::Settling);
     scene.delivery.handle_occurrence(scene.now, &occurrence(EventKind::NoQuorum, OWN));
     tell(&mut scene, &["n1"]);

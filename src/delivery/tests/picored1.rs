@@ -40,7 +40,7 @@ fn picored1_calls_that_fail_are_retried_and_do_not_hold_up_the_others() {
 fn picored1_for_one_calls_everything_again_when_another_s_calls_were_interrupted() {
     let config = with_runner(OWN, config(Mode::Picored1, Place::One));
     let key = job_key(&config);
-    let mut scene = Scene::new(config).other("par1", &[(&key, "i:4:?")]);
+    let mut scene = Scene::new(config).other("par1", &[(&key, "f:4:?")]);
     scene.run_for(secs(3));
     let ends = ["192.0.2.1 up", "192.0.2.2 up", "192.0.2.3 down"];
     let made = calls(&mut scene, 0);

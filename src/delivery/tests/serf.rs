@@ -259,16 +259,16 @@ fn it_tells_before_the_gates_are_open_unless_one_node_tells_for_all() {
 fn with_one_the_runner_of_the_moment_tells_it() {
     let config = with_runner("par1", script(Place::One));
     let key = format!("h.{}", config.name);
-    let mut scene = Scene::new(config).other("par1", &[(&key, "i:-")]);
+    let mut scene = Scene::new(config).other("par1", &[(&key, "i:0:-")]);
     happen(&mut scene, &[(Join, "n1")]);
     assert_eq!(calls(&mut scene), [""; 0]);
-    assert_eq!(scene.tag_shown(), "i:-");
+    assert_eq!(scene.tag_shown(), "i:0:-");
     scene.member("par1").state = MemberState::Dead;
     happen(&mut scene, &[(Failed, "par1")]);
     scene.run_for(secs(1));
     let (id, run) = scene.only_run();
     assert_eq!(env(&run, "SERF_EVENT"), "member-failed");
-    assert_eq!(scene.tag_shown(), "i:-", "a tag that changes with each run would be the next event");
+    assert_eq!(scene.tag_shown(), "i:0:-", "a tag that changes with each run would be the next event");
     scene.end(id, 0);
 }
 
