@@ -28,16 +28,44 @@ pub struct Instance {
 impl Instance {
     /// Alive (or suspect) and up: part of the desired set U.
     pub fn is_good(&self) -> bool {
-        self.member.is_running() && self.app == AppState::Up
+        self.member.is_running() && self.app == AppState::Up && !self.in_maintenance()
+    }
+
+    /// A person withdrew it, there or by another node's `m.NODE`.
+    pub fn in_maintenance(&self) -> bool {
+        self.app == AppState::Maint || self.withdrawn_by.is_some()
+    }
+
+    /// Its node failed, and what it last said of the app was not that it is down or withdrawn: the app may serve on.
+    pub fn may_still_serve(&self) -> bool {
+        let said = matches!(self.app, AppState::Up | AppState::Unknown);
+        self.member == State::Dead && said && !self.in_maintenance()
     }
 }
 
 /// The instances of `app` among `members`, sorted by node. Members without an `a.APP` tag have none.
 pub fn instances<'a>(app: &str, members: impl Iterator<Item = &'a Member>) -> Vec<Instance> {
-    let mut found: Vec<Instance> =
-        members.filter_map(|member| instance(app, member, serf::tags(&member.meta))).collect();
+    let (mut found, mut withdrawn) = (Vec::new(), Vec::new());
+    for member in members {
+        found.extend(instance(app, member, serf::tags(&member.meta)));
+        if member.state.is_running() {
+            withdrawn.extend(withdrawn_by(app, member));
+        }
+    }
+    for instance in &mut found {
+        let by = withdrawn.iter().find(|(node, _)| **node == *instance.node);
+        instance.withdrawn_by = by.map(|(_, by)| (*by).into());
+    }
     found.sort_by(|a, b| a.node.cmp(&b.node));
     found
+}
+
+/// The nodes whose instances of `app` the tags `m.NODE` of `member` withdraw, each with the member's name.
+fn withdrawn_by<'a>(app: &'a str, member: &'a Member) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let of_app = move |value: &str| value.split(',').map(str::trim).any(|name| name == "*" || name == app);
+    serf::tags(&member.meta)
+        .filter(move |(_, value)| of_app(value))
+        .filter_map(|(key, _)| Some((key.strip_prefix("m.")?, &*member.name)))
 }
 
 /// `member`'s instance of `app`, if its `tags` show one.
@@ -57,7 +85,9 @@ fn instance<'t>(
     }
     let state = state?;
     // A word that a later version may have counts as no verdict: it neither adds nor removes an address.
-    let (app_state, forced) = parse_state(state).unwrap_or((AppState::Unknown, state.ends_with('!')));
+    let (said, forced) = parse_state(state).unwrap_or((AppState::Unknown, state.ends_with('!')));
+    // Who runs only by what the state file remembers has not said yet what its app is now.
+    let app_state = if member.state.is_running() && !member.heard { AppState::Unknown } else { said };
     let addrs = [of_app, of_node].into_iter().flatten().map(parse_addresses).find(|addrs| !addrs.is_empty());
     Some(Instance {
         node: member.name.clone(),
@@ -132,6 +162,42 @@ mod tests {
     fn a_member_without_the_app_s_tag_has_no_instance() {
         assert_eq!(with(&[("a.webmail", "up"), ("web", "up"), ("p", "192.0.2.5")]), None);
         assert_eq!(instances("web", [member()].iter()), []);
+    }
+
+    fn tagged(name: &str, tags: &[(&str, &str)]) -> Member {
+        let mut member = Member::new(name, "192.0.2.1:7946".parse().expect("an address"), Instant::ZERO);
+        member.meta = serf::encode_tags(tags.iter().copied()).into();
+        member
+    }
+
+    #[test]
+    fn a_running_member_withdraws_another_node_s_instances_and_one_that_is_gone_does_not() {
+        let fra = tagged("fra1", &[("a.web", "up"), ("a.db", "up")]);
+        let mut par = tagged("par1", &[("a.web", "up"), ("m.fra1", "db, web")]);
+        let by = |app: &str, par: &Member| {
+            let found = instances(app, [&fra, par].into_iter());
+            (found[0].withdrawn_by.clone(), found[0].is_good())
+        };
+        assert_eq!(by("web", &par), (Some("par1".into()), false));
+        par.state = State::Suspect;
+        assert_eq!(by("db", &par), (Some("par1".into()), false));
+        assert!(instances("web", [&fra, &par].into_iter())[1].is_good(), "itself it does not withdraw");
+        for (gone, tags) in [(State::Dead, "*"), (State::Left, "*"), (State::Alive, "webmail")] {
+            par = tagged("par1", &[("m.fra1", tags)]);
+            par.state = gone;
+            assert_eq!(by("web", &par), (None, true), "{gone:?} {tags}");
+        }
+        let all = tagged("par1", &[("m.fra1", "*")]);
+        assert_eq!(by("db", &all), (Some("par1".into()), false));
+    }
+
+    #[test]
+    fn who_is_only_remembered_has_no_verdict() {
+        let mut fra = tagged("fra1", &[("a.web", "up")]);
+        fra.heard = false;
+        assert_eq!(instances("web", [&fra].into_iter())[0].app, AppState::Unknown);
+        fra.state = State::Dead;
+        assert_eq!(instances("web", [&fra].into_iter())[0].app, AppState::Up, "its last word counts");
     }
 
     #[test]

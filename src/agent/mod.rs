@@ -3,6 +3,7 @@
 mod attempts;
 mod end;
 pub mod events;
+mod gates;
 mod lateness;
 mod news;
 mod noise;
@@ -38,6 +39,7 @@ use crate::{check, delivery, membership, safety};
 use attempts::Attempts;
 use end::Ending;
 use events::{Ring, Wall};
+use gates::Gates;
 use lateness::Lateness;
 use noise::Noise;
 use overrides::Overrides;
@@ -156,8 +158,9 @@ pub struct Agent {
     situations: Vec<AppSituation>,
     /// Gates 1 to 4, of the last look.
     may_act: Result<(), safety::Reason>,
-    /// Gate 1's first half: peers reached, or `settle` over.
-    settled: bool,
+    gates: Gates,
+    /// There is a handler here that one node runs for all.
+    has_one_handlers: bool,
     /// Something changed that apps or handlers may depend on.
     dirty: bool,
     /// Own metadata as the members know it.
@@ -193,7 +196,6 @@ struct Identity {
     publish: Vec<IpAddr>,
     tags: Vec<(Box<str>, Box<str>)>,
     no_effect: Vec<Box<str>>,
-    settle: Duration,
 }
 
 impl Identity {
@@ -280,19 +282,21 @@ impl Agent {
             publish: config.publish,
             tags: config.tags,
             no_effect: config.no_effect,
-            settle: config.safety.settle,
         };
+        let has_one_handlers = gates::has_one(&config.handlers);
         let key_source = reload::KeySource::new(config.keys_file, &config.membership.keys);
         let (handlers, keys) = (config.handlers.len(), config.membership.keys.keys.len());
         let mut delivery = Delivery::new(config.handlers, rng.next_u64(), now);
-        let mut overrides = Overrides::default();
+        let (mut overrides, mut electorate) = (Overrides::default(), safety::Saved::default());
         if let Some(saved) = &mut saved {
             // Before the own tags are shown for the first time: they say what was told, and what persons said.
             saved.keep_for(&identity.node);
             let unix_now = unix.unwrap_or_default().as_secs();
             delivery.restore(now, unix_now, core::mem::take(&mut saved.delivery));
             overrides = Overrides::restore(now, unix_now, core::mem::take(&mut saved.overrides));
+            electorate = core::mem::take(&mut saved.safety);
         }
+        let gates = Gates::new(config.safety, &config.membership, electorate, now);
         let meta = tags::own_meta(&identity, &apps, &delivery, &overrides, false).unwrap_or_default();
         let persons = Persons::new(overrides);
         let seed = Seed { rng: rng.next_u64(), nonce: seed.nonce };
@@ -305,7 +309,8 @@ impl Agent {
             key_source,
             situations: Vec::new(),
             may_act: Err(safety::Reason::Settling),
-            settled: false,
+            gates,
+            has_one_handlers,
             dirty: true,
             meta,
             transitions: Transitions::default(),
@@ -363,6 +368,7 @@ impl Agent {
     pub fn handle_send_error(&mut self, now: Instant, to: SocketAddr, error: SendError) {
         self.begin(now);
         self.membership.handle_send_error(now, to, error);
+        self.watch_evidence(now);
         self.count_noise(now, to);
         self.finish(now);
     }
@@ -393,11 +399,8 @@ impl Agent {
     }
     pub fn handle_attempt(&mut self, now: Instant, id: AttemptId, outcome: Outcome) {
         self.begin(now);
-        if let Some((app, check)) = self.attempts.end(id)
-            && let Some(own) = self.apps.get_mut(app)
-        {
-            own.app.handle_attempt(now, check, outcome);
-            self.drain_checks(now);
+        if let Some(owner) = self.attempts.end(id) {
+            self.attempt_ended(now, owner, outcome);
         }
         self.finish(now);
     }
@@ -443,7 +446,10 @@ impl Agent {
         }
         self.drain_checks(now);
         self.expire_overrides(now);
-        self.dirty |= is_due(self.delivery.next_deadline()) || is_due(self.settle_deadline());
+        self.dirty |= [self.delivery.next_deadline(), self.gates.next_deadline(), self.hold_deadline()]
+            .into_iter()
+            .any(is_due);
+        self.watch_evidence(now);
         while let Some(event) = self.noise.poll(now) {
             self.log(&event);
         }
@@ -483,7 +489,8 @@ impl Agent {
             self.membership.next_deadline(),
             checks,
             self.delivery.next_deadline(),
-            self.settle_deadline(),
+            self.gates.next_deadline(),
+            self.hold_deadline(),
             self.ending.deadline(),
             self.noise.next_deadline(),
             self.tries.deadline(),
@@ -492,11 +499,6 @@ impl Agent {
         ]);
         self.asked.set(deadline);
         deadline
-    }
-
-    /// When gate 1 opens at the latest; `None`: its first half has.
-    fn settle_deadline(&self) -> Option<Instant> {
-        (!self.settled).then(|| self.started + self.identity.settle)
     }
 }
 

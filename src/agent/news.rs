@@ -289,13 +289,34 @@ pub fn started(now: Instant, identity: &Identity, apps: usize, handlers: usize, 
     .with("keys", &keys.to_string())
 }
 
-/// `joined`: by reaching its peers, not only because `settle` is over.
-pub fn gates_open(now: Instant, joined: bool) -> Event {
-    let text = match joined {
-        true => "peers and own checks are known; this node may act",
-        false => "`settle` is over and peers are missing, or there are none; this node acts on what it knows",
+/// `joined`: by reaching its peers, not only because `settle` is over. `first`: since the start.
+pub fn gates_open(now: Instant, joined: bool, first: bool) -> Event {
+    let text = match (first, joined) {
+        (true, true) => "peers and own checks are known; this node may act",
+        (true, false) => {
+            "`settle` is over and peers are missing, or there are none; this node acts on what it knows"
+        }
+        (false, _) => "no gate stops this node any more; it may act",
     };
-    Event::new(now, if joined { Level::Info } else { Level::Warn }, "settled", text)
+    let level = if joined || !first { Level::Info } else { Level::Warn };
+    Event::new(now, level, if first { "settled" } else { "may-act" }, text)
+}
+
+/// Gates 3 and 4.
+pub fn of_quorum(now: Instant, quorum: &Result<(), Reason>) -> Event {
+    match quorum {
+        Ok(()) => Event::new(now, Level::Info, "quorum", "there is a quorum again"),
+        Err(reason) => Event::new(now, Level::Warn, "no-quorum", format!("this node does not act: {reason}")),
+    }
+}
+
+/// Gate 5.
+pub fn still_serves(now: Instant, app: &str, node: &str) -> Event {
+    let text = format!(
+        "{node} failed, but {app} answers at its address and stays published: look at picored there and at the \
+         gossip port between"
+    );
+    Event::new(now, Level::Warn, "unreachable-but-serving", text).with("app", app).with("node", node)
 }
 
 pub fn gates_closed(now: Instant, reason: &Reason) -> Event {

@@ -325,14 +325,3 @@ fn fits(tags: &[(String, String)]) -> Result<(), String> {
         if parts.is_empty() { "none is of maintenance".into() } else { parts.join(", ") }
     ))
 }
-
-// Provided by other parts.
-impl Agent {
-    pub(super) fn skip_max_remove(&mut self, _handler: &str) {}
-    pub(super) fn quorum(&self) -> Option<control::Quorum> {
-        None
-    }
-    pub(super) fn witness(&self) -> Option<String> {
-        None
-    }
-}

@@ -86,8 +86,6 @@ pub(super) struct Store {
     problem: Option<String>,
     /// For each write that was given out: who is to be told what when it is done.
     waiting: VecDeque<Option<(ClientId, String)>>,
-    /// As it was read, until its part takes it up.
-    safety: safety::Saved,
 }
 
 impl Store {
@@ -99,7 +97,6 @@ impl Store {
             written: None,
             problem: None,
             waiting: VecDeque::new(),
-            safety: safety::Saved::default(),
         }
     }
 
@@ -122,7 +119,6 @@ impl Agent {
     /// Takes up what the state file held, less what delivery did already; before anything else happens.
     pub(super) fn restore(&mut self, now: Instant, saved: Saved) {
         let unix_now = self.wall.unix_secs(now);
-        self.store.safety = saved.safety;
         self.membership.restore(now, unix_now, saved.membership);
         let others = self.membership.members().filter(|member| *member.name != *self.identity.node);
         let names: Vec<Box<str>> = others.map(|member| member.name.clone()).collect();
@@ -137,7 +133,7 @@ impl Agent {
             node: self.identity.node.clone(),
             membership: self.membership.saved(now, unix_now),
             delivery: self.delivery.saved(now, unix_now),
-            safety: self.store.safety.clone(),
+            safety: self.gates.saved(),
             overrides: self.persons.overrides.saved(now, unix_now),
         }
     }

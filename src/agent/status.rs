@@ -62,8 +62,8 @@ impl Agent {
             uptime_secs: now.since(self.started).as_secs(),
             phase: self.ending.as_str().into(),
             waiting: self.may_act.as_ref().err().map(ToString::to_string),
-            quorum: self.quorum(),
-            witness: self.witness(),
+            quorum: self.gates.quorum(),
+            witness: self.gates.witness(),
             overrides: self.overrides_shown(now),
             state_problem: self.state_problem(),
             members: count(&members),
@@ -182,13 +182,13 @@ impl Agent {
                 format!("UDP port {port} to or from {name} is blocked (see `picored ping`)"),
             ));
         }
-        if self.settled && !self.membership.is_joined() {
+        if self.gates.is_past_settle() && !self.membership.is_joined() {
             let text = "not all of \"join\" was reached since the start (see event=join-failed in the log)";
             problems.push((DEGRADED, text.to_owned()));
         }
         problems.extend(self.state_problem().map(|text| (DEGRADED, text)));
         problems.extend(self.keys_problem().map(|text| (DEGRADED, text)));
-        if let Some(quorum) = self.quorum().filter(|quorum| !quorum.has) {
+        if let Some(quorum) = self.gates.quorum().filter(|quorum| !quorum.has) {
             let control::Quorum { alive, electorate, .. } = quorum;
             problems.push((CRITICAL, format!("no quorum: {alive} of {electorate} alive")));
         }

@@ -27,7 +27,7 @@ impl Agent {
             if force {
                 let names = jobs.iter().map(|job| job.handler.clone());
                 let names: std::collections::BTreeSet<String> = names.collect();
-                names.iter().for_each(|name| self.skip_max_remove(name));
+                names.iter().for_each(|name| self.skip_max_remove(now, name));
             }
             self.delivery.sync(now, handler);
             self.dirty = true;

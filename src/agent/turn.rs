@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 
+use crate::agent::attempts::Owner;
 use crate::agent::events::Event;
 use crate::agent::noise::Kind;
 use crate::agent::transitions::Change;
@@ -9,9 +10,8 @@ use crate::agent::{Action, Agent, ClientId, Counted, UNKNOWN_SOURCE, news, tags}
 use crate::check::attempt::{Outcome, Target};
 use crate::check::{self, AppState};
 use crate::control::text;
-use crate::delivery::{self, AppSituation, EventKind, MemberEvent, Occurrence};
+use crate::delivery::{self, EventKind, MemberEvent, Occurrence, ReportKind};
 use crate::membership::{self, Member};
-use crate::safety::{self, Reason};
 use crate::time::Instant;
 use crate::view;
 use crate::wire::{self, serf};
@@ -24,6 +24,8 @@ impl Agent {
     /// Before anything is changed: how late is it?
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(late) = self.lateness.note(now, self.asked.get()) {
+            self.gates.was_late();
+            self.dirty = true;
             let late = text::duration(late);
             let event = self.noise.hit(now, Kind::Late, 1, || {
                 format!("the loop came round {late} late: suspended or starved; nothing is concluded from the silence")
@@ -40,6 +42,7 @@ impl Agent {
             self.look_again(now);
             self.store.note_change();
         }
+        self.drain_tries();
         self.persist_when_due(now);
         self.go_on_ending(now);
     }
@@ -71,11 +74,15 @@ impl Agent {
             }
             news::Told::Nothing => {}
         }
+        if let Happened::Synced { error: None, .. } = &event {
+            self.gates.synced();
+        }
         match event {
             Happened::Joined { node, returned } => {
+                self.gates.remember(&node);
                 self.learn_tags(now, &node);
                 // Who was there before us is no news: the members found at our own start.
-                if returned || self.may_act.is_ok() {
+                if returned || self.gates.has_settled() {
                     self.node_occurrence(now, EventKind::NodeJoined, &node);
                 }
             }
@@ -90,7 +97,10 @@ impl Agent {
                 self.learn_tags(now, &node);
                 self.node_occurrence(now, EventKind::NodeAddress, &node);
             }
-            Happened::Forgotten { node } => self.transitions.forget(&node),
+            Happened::Forgotten { node } => {
+                self.transitions.forget(&node);
+                self.gates.forget(&node);
+            }
             Happened::Synced { addr, join: true, error: None } => {
                 self.noise.target_reached(&addr.to_string());
             }
@@ -104,7 +114,7 @@ impl Agent {
     /// Tells event handlers of a node. Not before this node has settled: what it finds out then is old.
     fn node_occurrence(&mut self, now: Instant, kind: EventKind, node: &str) {
         let Some(member) = self.membership.member(node) else { return };
-        let has_settled = self.may_act.is_ok() || kind == EventKind::NodeJoined;
+        let has_settled = self.gates.has_settled() || kind == EventKind::NodeJoined;
         if !has_settled || node == &*self.identity.node {
             return;
         }
@@ -124,7 +134,7 @@ impl Agent {
     /// Compares the app tags of `node` with what was known of them.
     pub(super) fn learn_tags(&mut self, now: Instant, node: &str) {
         let Some(member) = self.membership.member(node) else { return };
-        let settled = self.may_act.is_ok();
+        let settled = self.gates.has_settled();
         let mut told = Vec::new();
         for (name, value) in serf::tags(&member.meta) {
             let Some(app) = name.strip_prefix("a.") else { continue };
@@ -159,16 +169,17 @@ impl Agent {
 
     /// Hands out what the checks want done, and sees whether an app changed.
     pub(super) fn drain_checks(&mut self, now: Instant) {
-        for (index, own) in self.apps.iter_mut().enumerate() {
+        for (app, own) in self.apps.iter_mut().enumerate() {
             while let Some(action) = own.app.poll_action() {
                 match action {
                     check::Action::Start { check, target } => {
                         let is_child = matches!(target, Target::Exec(_));
-                        let id = self.attempts.start(index, check, is_child);
+                        let id = self.attempts.start(Owner::Check { app, check }, is_child);
                         self.actions.push_back(Action::Attempt { id, target });
                     }
                     check::Action::Abort { check } => {
-                        let Some((id, is_child)) = self.attempts.abort(index, check) else { continue };
+                        let aborted = self.attempts.abort(Owner::Check { app, check });
+                        let Some((id, is_child)) = aborted else { continue };
                         self.actions.push_back(Action::AttemptAbort { id });
                         if !is_child {
                             // The driver says no more about a connection: this is the report that ends it.
@@ -176,7 +187,7 @@ impl Agent {
                         }
                     }
                     check::Action::Kill { check } => {
-                        let id = self.attempts.find(index, check);
+                        let id = self.attempts.find(Owner::Check { app, check });
                         self.actions.extend(id.map(|id| Action::AttemptKill { id }));
                     }
                 }
@@ -192,7 +203,7 @@ impl Agent {
     fn look_again(&mut self, now: Instant) {
         // Own first verdicts are shown before they open gate 1, so that they are no news (see `transitions`).
         self.show_tags(now);
-        self.settle(now);
+        self.look_at_gates(now);
         for _ in 0..ROUNDS_MAX {
             self.dirty = false;
             self.weigh(now);
@@ -204,26 +215,6 @@ impl Agent {
             }
         }
         self.dirty = false;
-    }
-
-    /// Gate 1 (`interfaces`, section 5). Once it has opened, this node has settled.
-    fn settle(&mut self, now: Instant) {
-        // Who is the join target of all others has none itself, and knows nobody at first.
-        let joined = self.membership.is_joined() && self.membership.knows_somebody();
-        self.settled |= joined || self.settle_deadline().is_some_and(|deadline| deadline <= now);
-        let may_act = self.gate_one();
-        match (&self.may_act, &may_act) {
-            (Err(_), Ok(())) => self.tell(news::gates_open(now, joined)),
-            (Ok(()), Err(reason)) => self.tell(news::gates_closed(now, reason)),
-            _ => {}
-        }
-        self.may_act = may_act;
-    }
-
-    fn gate_one(&self) -> Result<(), Reason> {
-        let mut with_instance = self.apps.iter().filter(|own| own.app.has_instance());
-        let silent = with_instance.find(|own| own.app.state() == AppState::Unknown);
-        safety::settle(self.settled, silent.map(|own| &*own.app.config().name))
     }
 
     fn own_meta(&self) -> Option<Vec<u8>> {
@@ -249,46 +240,6 @@ impl Agent {
         self.delivery.handle_member(now, MemberEvent::Update, &node, self.membership.member(&node));
         self.learn_tags(now, &node);
         true
-    }
-
-    /// Instances, gates and P of every app.
-    fn weigh(&mut self, now: Instant) {
-        let mut told = Vec::new();
-        let mut situations = Vec::with_capacity(self.apps.len());
-        for own in &mut self.apps {
-            let name = &own.app.config().name;
-            let instances = view::instances(name, self.membership.members());
-            let verdict = safety::decide(&instances, own.published.as_deref(), &own.policy);
-            // Before this node may act, a guard holds nothing that would not be held anyway.
-            if self.may_act.is_ok() && own.guard != verdict.guard {
-                told.push(news::of_guard(now, name, verdict.guard.as_ref()));
-                own.guard = verdict.guard.clone();
-            }
-            if let Some(publish) = verdict.publish.as_ref().filter(|_| self.may_act.is_ok())
-                && own.goal.as_ref() != Some(publish)
-            {
-                told.push(news::published(now, name, publish));
-                own.goal = Some(publish.clone());
-            }
-            let why = match own.app.has_instance() {
-                true => vec![(self.identity.node.clone(), own.app.summary(now))],
-                false => Vec::new(),
-            };
-            let decide = |(handler, published): &(Box<str>, Option<Vec<safety::Address>>)| {
-                (handler.clone(), safety::decide(&instances, published.as_deref(), &own.policy))
-            };
-            let of_handlers = own.published_by.iter().map(decide).collect();
-            situations.push(AppSituation {
-                name: name.clone(),
-                instances,
-                verdict,
-                of_handlers,
-                why,
-                verified: Vec::new(),
-            });
-        }
-        self.situations = situations;
-        told.into_iter().for_each(|event| self.tell(event));
     }
 
     /// P follows what was told with success, so that `keep` keeps what the outside shows and not what it was about to
@@ -322,7 +273,7 @@ impl Agent {
         let members: Vec<&Member> = self.membership.members().collect();
         let unix_now = self.wall.unix_secs(now);
         let world = self.identity.world(unix_now, &members, &self.situations, &self.may_act);
-        self.delivery.update(now, &world);
+        self.delivery.update(now, &self.gates.complete(world));
     }
 
     fn drain_delivery(&mut self, now: Instant) {
@@ -332,11 +283,14 @@ impl Agent {
                     self.persist_changes(now);
                     self.actions.push_back(Action::Run { id, run });
                 }
-                delivery::Action::Verify { .. } => {}
+                delivery::Action::Verify { app, since } => self.gates.refresh(now, &app, since),
                 delivery::Action::Signal { id, signal } => {
                     self.actions.push_back(Action::Signal { id, signal });
                 }
                 delivery::Action::Report(report) => {
+                    if let (ReportKind::Succeeded { .. }, Some(app)) = (&report.what, &report.app) {
+                        self.gates.succeeded(&report.handler, app);
+                    }
                     self.tell(news::of_report(now, &report));
                     if let Some(output) = news::output_of(&report) {
                         let line = news::output_line(&report, output);

@@ -124,7 +124,7 @@ impl Scene {
         let app = |name: &str| AppSituation {
             name: name.into(),
             instances: [1, 2, 3].map(instance).into(),
-            verdict: Verdict { publish: publish.clone(), guard: self.guard.clone(), withdraw: None },
+            verdict: Verdict { publish: publish.clone(), guard: self.guard.clone(), ..Verdict::default() },
             of_handlers: vec![],
             why: vec![("n3".into(), "http 502, 3/3 failed".into())],
             verified: vec![],

@@ -1,0 +1,176 @@
+//! Who has a vote (gate 4): E, dynamic, each node's own.
+//!
+//! At a first start everybody that is expected or heard of votes. Once the view was stable and had a majority for
+//! [`STABLE`], those alive then do: servers that die one after another keep quorum, servers that vanish at once don't.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use super::Saved;
+use crate::limits::TOMBSTONES_MAX;
+use crate::time::Instant;
+
+/// So long the view must be unchanged, and hold a majority, before E follows it.
+pub const STABLE: Duration = Duration::from_secs(60);
+
+/// A member as the electorate sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Voter<'a> {
+    pub name: &'a str,
+    /// It runs and was heard, or is this node.
+    pub alive: bool,
+    pub left: bool,
+}
+
+/// What is known now.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub me: &'a str,
+    pub members: &'a [Voter<'a>],
+    /// `members` of the configuration.
+    pub expected: &'a [Box<str>],
+    /// Entries of `join` that are not this node: the name reached there, else a text that stands for it.
+    pub targets: &'a [Target],
+    /// Some run of a `one` handler is known: before that E does not shrink (`interfaces`, 4.5, rule 7).
+    pub has_record: bool,
+}
+
+/// An entry of `join`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Reached(Box<str>),
+    /// As it stands in the file.
+    Never(Box<str>),
+}
+
+/// The votes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Votes {
+    pub alive: usize,
+    pub voters: usize,
+    /// Members, or entries of `join` never reached, that are not alive. Sorted.
+    pub missing: Vec<Box<str>>,
+    /// All of E were seen alive at some time.
+    pub seen_all: bool,
+}
+
+impl Votes {
+    pub fn has_majority(&self) -> bool {
+        self.alive * 2 > self.voters
+    }
+    pub fn is_half(&self) -> bool {
+        self.alive * 2 == self.voters
+    }
+    /// For people: some of those that are missing.
+    pub fn missing_text(&self) -> Box<str> {
+        let some: Vec<&str> = self.missing.iter().take(NAMED_MAX).map(|name| &**name).collect();
+        match self.missing.len().saturating_sub(NAMED_MAX) {
+            0 => some.join(", ").into(),
+            more => format!("{} and {more} more", some.join(", ")).into(),
+        }
+    }
+}
+
+/// Names in one sentence.
+const NAMED_MAX: usize = 5;
+
+/// E, and how it changes.
+#[derive(Debug, Default)]
+pub struct Electorate {
+    /// `None`: it never was stable; all that are expected or heard of vote.
+    voters: Option<BTreeSet<Box<str>>>,
+    /// Alive at some time.
+    seen: BTreeSet<Box<str>>,
+    /// Dropped before E was stable.
+    dropped: BTreeSet<Box<str>>,
+    /// Who is alive, since when it is so, with a majority.
+    alive: BTreeSet<Box<str>>,
+    since: Option<Instant>,
+    /// When E follows; `None`: it does not.
+    due: Option<Instant>,
+}
+
+impl Electorate {
+    pub fn restore(saved: Saved) -> Self {
+        let voters = saved.voters.map(|names| names.into_iter().collect());
+        Self { voters, seen: saved.seen.into_iter().collect(), ..Self::default() }
+    }
+
+    pub fn saved(&self) -> Saved {
+        let voters = self.voters.as_ref().map(|names| names.iter().cloned().collect());
+        Saved { voters, seen: self.seen.iter().cloned().collect() }
+    }
+
+    /// It left or was forgotten: it has no vote any more.
+    pub fn drop(&mut self, name: &str) {
+        match &mut self.voters {
+            Some(voters) => _ = voters.remove(name),
+            None if self.dropped.len() < TOMBSTONES_MAX => _ = self.dropped.insert(name.into()),
+            None => {}
+        }
+    }
+
+    /// Takes up what is known now and counts the votes.
+    pub fn update(&mut self, now: Instant, view: &View<'_>) -> Votes {
+        for left in view.members.iter().filter(|member| member.left) {
+            self.drop(left.name);
+        }
+        let alive: BTreeSet<Box<str>> =
+            view.members.iter().filter(|m| m.alive).map(|m| m.name.into()).collect();
+        for name in &alive {
+            self.dropped.remove(name);
+            self.seen.insert(name.clone());
+        }
+        if alive != self.alive {
+            (self.alive, self.since) = (alive, None);
+        }
+        let votes = self.count(view);
+        self.since = self.since.or(Some(now)).filter(|_| votes.has_majority());
+        let is_stable = self.since.is_some_and(|since| now.since(since) >= STABLE);
+        if is_stable && (self.voters.is_some() || view.has_record) {
+            self.voters = Some(self.alive.clone());
+            self.dropped.clear();
+            self.forget_unknown(view);
+        }
+        let follows = self.voters.as_ref() != Some(&self.alive);
+        self.due = self.since.map(|since| since + STABLE).filter(|&at| follows && at > now);
+        self.count(view)
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn count(&self, view: &View<'_>) -> Votes {
+        let voters = match &self.voters {
+            Some(voters) => voters.clone(),
+            None => self.first(view),
+        };
+        let missing: Vec<Box<str>> =
+            voters.iter().filter(|name| !self.alive.contains(*name)).cloned().collect();
+        Votes {
+            alive: voters.len().saturating_sub(missing.len()),
+            voters: voters.len(),
+            seen_all: voters.iter().all(|name| self.seen.contains(name)),
+            missing,
+        }
+    }
+
+    /// E at a first start.
+    fn first(&self, view: &View<'_>) -> BTreeSet<Box<str>> {
+        let targets = view.targets.iter().map(|target| match target {
+            Target::Reached(name) | Target::Never(name) => name.clone(),
+        });
+        let heard_of = view.members.iter().filter(|member| !member.left).map(|member| member.name.into());
+        let all = heard_of.chain(view.expected.iter().cloned()).chain(targets).chain([view.me.into()]);
+        all.filter(|name| !self.dropped.contains(name)).collect()
+    }
+
+    /// Of those seen alive only voters and members matter.
+    fn forget_unknown(&mut self, view: &View<'_>) {
+        let known: BTreeSet<&str> = view.members.iter().map(|member| member.name).collect();
+        let voters = self.voters.take().unwrap_or_default();
+        self.seen.retain(|name| voters.contains(name) || known.contains(&**name));
+        self.voters = Some(voters);
+    }
+}

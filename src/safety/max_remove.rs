@@ -1,0 +1,83 @@
+//! Gate 8: how much may leave G within 5 minutes, whoever ran.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use super::{Address, Reason, Verdict, contains};
+use crate::time::{Instant, earliest};
+
+/// What left within this time counts.
+pub const WINDOW: Duration = Duration::from_secs(300);
+
+/// What this node saw leave one G. Bounded by the addresses that G can have: of sizes only those are kept that were
+/// greater than all later ones.
+#[derive(Debug, Default)]
+pub struct Window {
+    /// G at the last look.
+    last: Vec<Address>,
+    left: Vec<(IpAddr, Instant)>,
+    /// Sizes that G had, greatest first, and when each was over.
+    sizes: VecDeque<(usize, Instant)>,
+}
+
+impl Window {
+    /// Applies the gate to what the others made. `percent`: the share that may leave; `None`: any.
+    pub fn apply(
+        &mut self,
+        now: Instant,
+        percent: Option<u8>,
+        published: Option<&[Address]>,
+        verdict: &mut Verdict,
+    ) {
+        self.expire(now);
+        let Some(goal) = &mut verdict.publish else { return };
+        self.left.retain(|(addr, _)| !contains(goal, *addr));
+        let known = self.last.iter().chain(published.unwrap_or_default());
+        let mut leaving: Vec<Address> = Vec::new();
+        for old in known.filter(|old| !contains(goal, old.addr)) {
+            if !contains(&leaving, old.addr) && !self.left.iter().any(|(addr, _)| *addr == old.addr) {
+                leaving.push(old.clone());
+            }
+        }
+        let shown = published.unwrap_or_default();
+        let greatest = self.sizes.front().map_or(0, |size| size.0).max(self.last.len()).max(shown.len());
+        let gone = self.left.len() + leaving.len();
+        match percent {
+            Some(percent) if !leaving.is_empty() && gone * 100 > greatest * usize::from(percent) => {
+                let reason = Reason::TooMany { leaving: gone, of: greatest, percent };
+                goal.extend(leaving.iter().cloned());
+                goal.sort_unstable();
+                verdict.held.extend(leaving.into_iter().map(|address| (address, reason.clone())));
+                verdict.guard = Some(reason);
+                let over = self.left.iter().map(|(_, at)| Some(*at + WINDOW));
+                verdict.until = earliest(over.chain([verdict.until]));
+            }
+            _ => self.left.extend(leaving.into_iter().map(|address| (address.addr, now))),
+        }
+        if self.last.len() != goal.len() {
+            self.was(now, self.last.len());
+        }
+        self.last.clone_from(goal);
+    }
+
+    /// A person said that all may go, and it went: it counts no more.
+    pub fn forgive(&mut self) {
+        self.left.clear();
+        self.sizes.clear();
+    }
+
+    fn was(&mut self, now: Instant, size: usize) {
+        while self.sizes.back().is_some_and(|(smaller, _)| *smaller <= size) {
+            self.sizes.pop_back();
+        }
+        self.sizes.push_back((size, now));
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.left.retain(|(_, at)| *at + WINDOW > now);
+        while self.sizes.front().is_some_and(|(_, until)| *until + WINDOW <= now) {
+            self.sizes.pop_front();
+        }
+    }
+}

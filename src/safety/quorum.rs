@@ -1,0 +1,96 @@
+//! Gates 3 and 4: whether this node's side of the cluster may act.
+
+use super::electorate::Votes;
+use super::verify::Last;
+use super::{Config, Reason};
+use crate::time::Instant;
+
+/// What decides besides the votes.
+#[derive(Clone, Copy)]
+pub struct Proof<'a> {
+    /// Witnesses that answered lately.
+    pub witnesses: usize,
+    /// How one that is missing answered; outer `None`: there is nothing to try there.
+    pub tried: &'a dyn Fn(&str) -> Option<Option<Last>>,
+}
+
+/// Since when there is no majority.
+#[derive(Debug, Default)]
+pub struct Quorum {
+    /// With the case: exactly half, or less.
+    lost: Option<(Case, Instant)>,
+    /// When the delay is over.
+    due: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Half,
+    Minority,
+}
+
+impl Quorum {
+    /// The gate. Looks at the votes first, for its delays.
+    pub fn gate(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        votes: &Votes,
+        proof: &Proof<'_>,
+    ) -> Result<(), Reason> {
+        self.due = None;
+        if !config.quorum || votes.has_majority() {
+            self.lost = None;
+            return Ok(());
+        }
+        let case = if votes.is_half() { Case::Half } else { Case::Minority };
+        let since = match self.lost {
+            Some((before, since)) if before == case => since,
+            _ => now,
+        };
+        self.lost = Some((case, since));
+        let (alive, voters, missing) = (votes.alive, votes.voters, votes.missing_text());
+        let Some(delay) = case.delay(config) else {
+            return Err(Reason::Minority { alive, voters, missing });
+        };
+        if config.witness.is_empty() {
+            return Err(Reason::NoWitness { alive, voters, missing });
+        }
+        self.due = Some(since + delay).filter(|&at| at > now);
+        if self.due.is_some() {
+            return Err(Reason::Waiting { alive, voters, missing });
+        }
+        // Gate 3, where it is needed.
+        let (answered, needed) = (proof.witnesses, config.witness_min);
+        if answered < needed {
+            return Err(Reason::WitnessSilent { answered, needed, missing });
+        }
+        if case == Case::Half { half(votes, proof) } else { Ok(()) }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
+impl Case {
+    fn delay(self, config: &Config) -> Option<core::time::Duration> {
+        match self {
+            Self::Half => Some(config.half_delay),
+            Self::Minority => config.minority_delay,
+        }
+    }
+}
+
+/// Of those that are missing none may serve on: it would be the other half.
+fn half(votes: &Votes, proof: &Proof<'_>) -> Result<(), Reason> {
+    let mut waiting = Ok(());
+    for node in &votes.missing {
+        match (proof.tried)(node) {
+            Some(Some(last)) if last.answered => return Err(Reason::MissingServes { node: node.clone() }),
+            Some(None) => waiting = Err(Reason::MissingNotTried { node: node.clone() }),
+            _ => {}
+        }
+    }
+    waiting
+}

@@ -1,0 +1,278 @@
+//! Tries of what others serve: failed nodes' public endpoints (gate 5, and those missing in gate 4) and witnesses
+//! (gate 3). One machine for all: what is wanted is tried at once, and again at its pace.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::check::attempt::Target;
+use crate::limits::VERIFY_TRIES_MAX;
+use crate::time::Instant;
+
+/// A failed node is tried again after this.
+pub const VERIFY_EVERY: Duration = Duration::from_secs(30);
+/// A connection that did not answer within this does not.
+pub const TRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A failed try older than this is no ground to start a run (`interfaces`, section 5, gate 5).
+pub const FRESH: Duration = Duration::from_secs(10);
+
+/// One connection of a try.
+pub type TryId = u32;
+
+/// Whose endpoint is tried.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Number so many of the configured ones.
+    Witness(usize),
+    Node {
+        app: Box<str>,
+        node: Box<str>,
+    },
+}
+
+/// What is to be tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    pub key: Key,
+    /// Since when it is so: what was found out of an earlier life counts no more.
+    pub since: Instant,
+    /// One answer is enough.
+    pub targets: Vec<Target>,
+    pub every: Duration,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Start { id: TryId, target: Target },
+    Abort { id: TryId },
+}
+
+/// How the last try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Last {
+    pub began: Instant,
+    pub ended: Instant,
+    pub answered: bool,
+}
+
+struct Entry {
+    wanted: Wanted,
+    last: Option<Last>,
+    /// When the last one ended that was answered.
+    answered_at: Option<Instant>,
+    phase: Phase,
+}
+
+enum Phase {
+    Waiting { at: Instant },
+    Running { began: Instant, open: Vec<TryId> },
+}
+
+/// All tries. At most [`VERIFY_TRIES_MAX`] connections at once.
+#[derive(Default)]
+pub struct Tries {
+    /// Sorted by key.
+    entries: Vec<Entry>,
+    steps: VecDeque<Step>,
+    last_id: TryId,
+}
+
+impl Tries {
+    /// Exactly this is wanted from now on.
+    pub fn want(&mut self, now: Instant, mut wanted: Vec<Wanted>) {
+        wanted.sort_by(|a, b| a.key.cmp(&b.key));
+        wanted.dedup_by(|a, b| a.key == b.key);
+        let mut before = core::mem::take(&mut self.entries);
+        for new in wanted {
+            let same = |entry: &Entry| {
+                let old = &entry.wanted;
+                (&old.key, old.since) == (&new.key, new.since) && old.targets == new.targets
+            };
+            match before.iter().position(same).map(|at| before.remove(at)) {
+                Some(entry) => self.entries.push(entry.at_pace(new.every)),
+                None => self.entries.push(Entry {
+                    wanted: new,
+                    last: None,
+                    answered_at: None,
+                    phase: Phase::Waiting { at: now },
+                }),
+            }
+        }
+        before.into_iter().for_each(|gone| self.abort(gone));
+        self.start_due(now);
+    }
+
+    /// A run waits for tries of the failed nodes of `app`: of those that began before `since`, or failed too long ago,
+    /// a new one begins.
+    pub fn refresh(&mut self, now: Instant, app: &str, since: Instant) {
+        for entry in &mut self.entries {
+            let is_meant = matches!(&entry.wanted.key, Key::Node { app: of, .. } if **of == *app);
+            if !is_meant || !entry.is_stale(now, since) {
+                continue;
+            }
+            let phase = core::mem::replace(&mut entry.phase, Phase::Waiting { at: now });
+            self.steps.extend(phase.aborts());
+        }
+        self.start_due(now);
+    }
+
+    /// A connection answered, or did not. True if something is known now that was not.
+    pub fn handle_result(&mut self, now: Instant, id: TryId, answered: bool) -> bool {
+        let found = self.entries.iter_mut().find_map(|entry| match &mut entry.phase {
+            Phase::Running { open, .. } if open.contains(&id) => Some(entry),
+            _ => None,
+        });
+        let Some(entry) = found else { return false };
+        let Phase::Running { open, .. } = &mut entry.phase else { return false };
+        open.retain(|&other| other != id);
+        let is_over = answered || open.is_empty();
+        if is_over {
+            self.steps.extend(entry.end(now, answered));
+        }
+        self.start_due(now);
+        is_over
+    }
+
+    /// Begins what is due and gives up what takes too long. True if something is known now that was not.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        let mut ended = false;
+        for entry in &mut self.entries {
+            if matches!(entry.phase, Phase::Running { began, .. } if began + TRY_TIMEOUT <= now) {
+                self.steps.extend(entry.end(now, false));
+                ended = true;
+            }
+        }
+        self.start_due(now);
+        ended
+    }
+
+    pub fn poll_step(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let room = self.running() < VERIFY_TRIES_MAX;
+        let deadline = |entry: &Entry| match entry.phase {
+            Phase::Running { began, .. } => Some(began + TRY_TIMEOUT),
+            Phase::Waiting { at } => Some(at).filter(|_| room),
+        };
+        self.entries.iter().filter_map(deadline).min()
+    }
+
+    /// How the last try ended; `None`: none has, or it is not wanted.
+    pub fn last(&self, key: &Key) -> Option<Last> {
+        self.entry(key).and_then(|entry| entry.last)
+    }
+
+    /// Whether it is wanted: there is something to try.
+    pub fn is_wanted(&self, key: &Key) -> bool {
+        self.entry(key).is_some()
+    }
+
+    /// The nodes of which an endpoint answered the last try, with the app.
+    pub fn answering(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().filter(|entry| entry.last.is_some_and(|last| last.answered)).filter_map(|entry| {
+            match &entry.wanted.key {
+                Key::Node { app, node } => Some((&**app, &**node)),
+                Key::Witness(_) => None,
+            }
+        })
+    }
+
+    /// How many witnesses answered since `since`.
+    pub fn witnesses_since(&self, since: Instant) -> usize {
+        let answers = |entry: &&Entry| {
+            matches!(entry.wanted.key, Key::Witness(_)) && entry.answered_at.is_some_and(|at| at >= since)
+        };
+        self.entries.iter().filter(answers).count()
+    }
+
+    fn entry(&self, key: &Key) -> Option<&Entry> {
+        let at = self.entries.binary_search_by(|entry| entry.wanted.key.cmp(key)).ok()?;
+        self.entries.get(at)
+    }
+
+    fn running(&self) -> usize {
+        let open = |entry: &Entry| match &entry.phase {
+            Phase::Running { open, .. } => open.len(),
+            Phase::Waiting { .. } => 0,
+        };
+        self.entries.iter().map(open).sum()
+    }
+
+    /// Begins what is due, the longest due first, as far as there is room.
+    fn start_due(&mut self, now: Instant) {
+        let mut running = self.running();
+        let mut due: Vec<(Instant, usize)> = Vec::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            if let Phase::Waiting { at } = entry.phase
+                && at <= now
+            {
+                due.push((at, index));
+            }
+        }
+        due.sort_unstable();
+        for (_, index) in due {
+            let Some(entry) = self.entries.get_mut(index) else { continue };
+            let count = entry.wanted.targets.len();
+            if running > 0 && running + count > VERIFY_TRIES_MAX {
+                return;
+            }
+            running += count;
+            let mut open = Vec::with_capacity(count);
+            for target in &entry.wanted.targets {
+                self.last_id = self.last_id.wrapping_add(1);
+                open.push(self.last_id);
+                self.steps.push_back(Step::Start { id: self.last_id, target: target.clone() });
+            }
+            entry.phase = Phase::Running { began: now, open };
+        }
+    }
+
+    fn abort(&mut self, entry: Entry) {
+        self.steps.extend(entry.phase.aborts());
+    }
+}
+
+impl Entry {
+    fn end(&mut self, now: Instant, answered: bool) -> Vec<Step> {
+        let waits = Phase::Waiting { at: now };
+        let phase = core::mem::replace(&mut self.phase, waits);
+        let Phase::Running { began, .. } = phase else { return Vec::new() };
+        self.phase = Phase::Waiting { at: (began + self.wanted.every).max(now) };
+        self.last = Some(Last { began, ended: now, answered });
+        if answered {
+            self.answered_at = Some(now);
+        }
+        phase.aborts()
+    }
+
+    /// The pace may be another one now: a shorter one counts from the last try.
+    fn at_pace(mut self, every: Duration) -> Self {
+        if let (Phase::Waiting { at }, Some(last)) = (&mut self.phase, self.last)
+            && every < self.wanted.every
+        {
+            *at = (*at).min(last.began + every);
+        }
+        self.wanted.every = every;
+        self
+    }
+
+    /// Whether a run that wants tries begun at `since` or later must wait for a new one.
+    fn is_stale(&self, now: Instant, since: Instant) -> bool {
+        match (&self.phase, self.last) {
+            (Phase::Running { began, .. }, _) => *began < since,
+            (_, None) => true,
+            (_, Some(last)) => last.began < since || (!last.answered && last.ended + FRESH <= now),
+        }
+    }
+}
+
+impl Phase {
+    fn aborts(self) -> Vec<Step> {
+        match self {
+            Self::Running { open, .. } => open.into_iter().map(|id| Step::Abort { id }).collect(),
+            Self::Waiting { .. } => Vec::new(),
+        }
+    }
+}
