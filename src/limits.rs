@@ -74,6 +74,8 @@ pub const TOMBSTONES_MAX: usize = 256;
 pub const ATTEMPTS_MAX: usize = 64;
 /// Of these, for witnesses and failed nodes: as many as two nodes with all the addresses that they may publish.
 pub const VERIFY_TRIES_MAX: usize = 2 * ADDRESSES_PER_INSTANCE_MAX;
+/// Endpoints of `witness`.
+pub const WITNESSES_MAX: usize = 32;
 /// Child processes at once: handlers, exec checks, look-ups.
 pub const CHILDREN_MAX: usize = 64;
 /// Apps, handlers, and checks in one app. They come from the operator's own file; the metadata is full long before.

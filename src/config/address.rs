@@ -4,8 +4,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::report::quoted;
 use super::units;
+use crate::check;
 use crate::limits::NAME_MAX;
 use crate::membership::{Cidr, Target};
+use crate::safety::Verify;
 
 /// memberlist's and Serf's port.
 pub const GOSSIP_PORT: u16 = 7946;
@@ -209,26 +211,35 @@ fn split_url(text: &str) -> Result<(&str, String), String> {
     Ok((host, format!("{slash}{path}")))
 }
 
-/// `tcp://HOST:PORT` or `http://HOST[:PORT]/…` of `verify`, where HOST is `{addr}`, and of `witness`,
-/// where it is a literal.
-pub fn endpoint(text: &str, template: bool) -> Result<(), String> {
-    let text = if template && text.contains("://{addr}") {
-        text.replacen("{addr}", "192.0.2.1", 1)
-    } else if template {
+/// An entry of `witness`: `tcp://ADDRESS:PORT` or `http://ADDRESS[:PORT]/…`. Any HTTP status is an answer.
+pub fn witness(text: &str) -> Result<check::attempt::Target, String> {
+    use check::attempt::{Body, HttpTarget, Target};
+    if let Some(rest) = text.strip_prefix("tcp://") {
+        return literal(rest, None).map(Target::Tcp);
+    }
+    if !text.starts_with("http") {
+        return Err(format!("{} is not like \"tcp://192.0.2.1:443\" or \"http://192.0.2.1/\"", quoted(text)));
+    }
+    let Url { addr, host, path } = url(text)?;
+    let (host, path, status) = (host.into(), path.into(), (100..=599).collect());
+    Ok(Target::Http(Box::new(HttpTarget { addr, host, path, status, body: Body::Any })))
+}
+
+/// `verify`: a witness whose address is `{addr}`.
+pub fn verify(text: &str) -> Result<Verify, String> {
+    if !text.contains("://{addr}") {
         return Err(format!(
             "{} is neither \"off\" nor like \"tcp://{{addr}}:443\" or \"http://{{addr}}/health\"",
             quoted(text)
         ));
-    } else {
-        text.to_owned()
-    };
-    match text.strip_prefix("tcp://") {
-        Some(rest) => literal(rest, None).map(|_| ()),
-        None if text.starts_with("http") => url(&text).map(|_| ()),
-        None => {
-            Err(format!("{} is not like \"tcp://192.0.2.1:443\" or \"http://192.0.2.1/\"", quoted(&text)))
-        }
     }
+    Ok(match witness(&text.replacen("{addr}", "192.0.2.1", 1))? {
+        check::attempt::Target::Http(http) => {
+            Verify::Http { port: http.addr.port(), host: None, path: http.path }
+        }
+        check::attempt::Target::Tcp(addr) => Verify::Tcp { port: addr.port() },
+        _ => return Err(format!("{} cannot be tried from outside", quoted(text))),
+    })
 }
 
 /// A node's name: what Serf allows (letters, digits, dashes, dots; at most 128 bytes).
@@ -323,11 +334,15 @@ mod tests {
 
     #[test]
     fn verify_and_witness_are_endpoints() {
-        assert!(endpoint("tcp://{addr}:443", true).is_ok() && endpoint("http://{addr}:81/x", true).is_ok());
-        assert!(endpoint("tcp://1.1.1.1:53", false).is_ok() && endpoint("http://[::1]/", false).is_ok());
+        assert_eq!(verify("tcp://{addr}:443"), Ok(Verify::Tcp { port: 443 }));
+        let http = Verify::Http { port: 81, host: None, path: "/x".into() };
+        assert_eq!(verify("http://{addr}:81/x"), Ok(http));
+        assert_eq!(witness("tcp://1.1.1.1:53"), Ok(check::attempt::Target::Tcp(at("1.1.1.1:53"))));
+        let Ok(check::attempt::Target::Http(http)) = witness("http://[::1]/") else { panic!("not http") };
+        assert_eq!((http.addr, http.status.contains(&404)), (at("[::1]:80"), true));
         for bad in ["tcp://{addr}", "tcp://192.0.2.1:1", "on", "udp://{addr}:1"] {
-            assert!(endpoint(bad, true).is_err(), "{bad}");
+            assert!(verify(bad).is_err(), "{bad}");
         }
-        assert!(endpoint("tcp://{addr}:1", false).is_err() && endpoint("https://1.1.1.1/", false).is_err());
+        assert!(witness("tcp://{addr}:1").is_err() && witness("https://1.1.1.1/").is_err());
     }
 }

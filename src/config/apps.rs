@@ -13,7 +13,7 @@ use crate::check;
 use crate::check::CheckConfig;
 use crate::check::attempt::{Body, ExecTarget, HttpTarget, Target};
 use crate::limits::{ADDRESSES_PER_INSTANCE_MAX, APPS_MAX, CHECKS_MAX, HTTP_BODY_MAX, MEMBERS_MAX};
-use crate::safety::{AllDown, AppPolicy, MinUp};
+use crate::safety::{AllDown, AppPolicy, MinUp, Verify};
 
 /// All apps, sorted by name.
 pub fn read(report: &mut Report, apps: &Spot<'_>, programs: &mut Programs) -> Vec<AppConfig> {
@@ -49,7 +49,7 @@ fn app(report: &mut Report, name: &str, spot: &Spot<'_>, programs: &mut Programs
     if let (Some(check), Some(spot)) = (checks.iter().find(|check| shared(check)), section.spot("timeout")) {
         longer_than_interval(report, &spot, check.timeout, check.interval);
     }
-    verify(report, &section);
+    let verify = verify(report, spot, &section, &checks);
     AppConfig {
         check: check::Config {
             name: name.into(),
@@ -60,7 +60,7 @@ fn app(report: &mut Report, name: &str, spot: &Spot<'_>, programs: &mut Programs
         policy: AppPolicy {
             min_up: min_up(report, &section),
             all_down: all_down(report, &section),
-            verify: None,
+            verify,
             hold_up: section.duration(report, "hold_up"),
         },
         publish: addresses(report, &section, "publish"),
@@ -300,12 +300,32 @@ fn address_list(report: &mut Report, spots: &[Spot<'_>]) -> Vec<IpAddr> {
     addresses
 }
 
-/// `off`, an endpoint, or the port of the first http or tcp check. Only looked at so far.
-fn verify(report: &mut Report, section: &Section<'_>) {
-    let text = section.text(report, "verify").filter(|text| *text != "off");
-    if let Some(text) = text {
-        parsed(report, section, "verify", address::endpoint(text, true));
+/// `off`, an endpoint, or by default TCP to the port of the first http or tcp check. Not HTTP, even for an http check: what
+/// is asked inside (path, Host header, a status that is no redirect) is often not what the public address answers, and
+/// a wrong "does not serve" takes a node away that does.
+fn verify(
+    report: &mut Report,
+    spot: &Spot<'_>,
+    section: &Section<'_>,
+    checks: &[CheckConfig],
+) -> Option<Verify> {
+    match section.text(report, "verify") {
+        Some("off") => return None,
+        Some(text) => return parsed(report, section, "verify", address::verify(text)),
+        None => {}
     }
+    let port = |check: &CheckConfig| match &check.target {
+        Target::Http(http) => Some(http.addr.port()),
+        Target::Tcp(addr) => Some(addr.port()),
+        Target::Unix(_) | Target::Exec(_) => None,
+    };
+    let port = checks.iter().find_map(port);
+    if port.is_none() && !checks.is_empty() {
+        let text = "is not set and no check has a port: a node that fails is removed without a try whether it still \
+                    serves; say \"tcp://{addr}:443\" or the like, or \"off\"";
+        report.note(spot.value.at, &section.path_of("verify"), text);
+    }
+    port.map(|port| Verify::Tcp { port })
 }
 
 fn min_up(report: &mut Report, section: &Section<'_>) -> MinUp {

@@ -75,7 +75,7 @@ pub const APP: &[Key] = &[
     key("fall", Whole(1, 1_000), "3"),
     key("grace", Duration(0, DAY), "30s"),
     key("checks", List, ""),
-    later("verify", Text { max: 512 }, ""),
+    key("verify", Text { max: 512 }, ""),
     key("hold_up", Duration(0, DAY), "15s"),
     key("min_up", Other, "1"),
     key("all_down", Other, "keep"),
@@ -119,15 +119,15 @@ pub const HANDLER: &[Key] = &[
 
 /// The `safety` object.
 pub const SAFETY: &[Key] = &[
-    later("quorum", Word(&["auto", "off"]), "auto"),
-    later("witness", List, ""),
-    later("witness_min", Whole(1, 32), "1"),
-    later("half_delay", Duration(0, DAY), "15s"),
-    later("minority_delay", Other, "never"),
-    later("on_no_quorum", Word(&["freeze", "withdraw_self"]), "freeze"),
-    later("node_down_after", Duration(0, DAY), "5s"),
+    key("quorum", Word(&["auto", "off"]), "auto"),
+    key("witness", List, ""),
+    key("witness_min", Whole(1, 32), "1"),
+    key("half_delay", Duration(0, DAY), "15s"),
+    key("minority_delay", Other, "never"),
+    key("on_no_quorum", Word(&["freeze", "withdraw_self"]), "freeze"),
+    key("node_down_after", Duration(0, DAY), "5s"),
     key("settle", Duration(0, HOUR), "20s"),
-    later("max_remove", Other, "off"),
+    key("max_remove", Other, "off"),
 ];
 
 /// The `log` object.
