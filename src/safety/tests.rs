@@ -1,4 +1,8 @@
 use super::table::{Case, Tried};
+mod node;
+mod set;
+mod tries;
+
 use super::*;
 use crate::check::AppState;
 use crate::membership::State;

@@ -1,0 +1,135 @@
+//! Tries of failed nodes and witnesses.
+
+use super::*;
+use crate::limits::{ADDRESSES_PER_INSTANCE_MAX, VERIFY_TRIES_MAX};
+use crate::safety::verify::{FRESH, Key, Last, Step, TRY_TIMEOUT, Tries, TryId, VERIFY_EVERY, Wanted};
+
+fn key(node: &str) -> Key {
+    Key::Node { app: "web".into(), node: node.into() }
+}
+
+fn wanted(node: &str, since: u64, addrs: u8) -> Wanted {
+    let targets = (1..=addrs).map(|n| Verify::Tcp { port: 443 }.target(ip(n))).collect();
+    Wanted { key: key(node), since: at(since), targets, every: VERIFY_EVERY }
+}
+
+/// Ids of what is started and aborted.
+fn steps(tries: &mut Tries) -> (Vec<TryId>, Vec<TryId>) {
+    let (mut started, mut aborted) = (Vec::new(), Vec::new());
+    while let Some(step) = tries.poll_step() {
+        match step {
+            Step::Start { id, .. } => started.push(id),
+            Step::Abort { id } => aborted.push(id),
+        }
+    }
+    (started, aborted)
+}
+
+#[test]
+fn all_addresses_are_tried_at_once_and_one_answer_is_enough() {
+    let mut tries = Tries::default();
+    tries.want(at(0), vec![wanted("b", 0, 3)]);
+    let (started, _) = steps(&mut tries);
+    assert_eq!(started.len(), 3);
+    assert!(!tries.handle_result(at(1), started[0], false), "two are still open");
+    assert!(tries.handle_result(at(2), started[1], true));
+    assert_eq!(tries.last(&key("b")), Some(Last { began: at(0), ended: at(2), answered: true }));
+    assert_eq!(steps(&mut tries), (vec![], vec![started[2]]));
+    assert!(!tries.handle_result(at(3), started[2], false), "too late to matter");
+    assert_eq!(tries.next_deadline(), Some(at(30)));
+}
+
+#[test]
+fn what_does_not_answer_in_time_has_failed_and_is_tried_again_at_its_pace() {
+    let mut tries = Tries::default();
+    tries.want(at(0), vec![wanted("b", 0, 1)]);
+    let (first, _) = steps(&mut tries);
+    assert_eq!(tries.next_deadline(), Some(at(0) + TRY_TIMEOUT));
+    assert!(tries.handle_timeout(at(5)));
+    assert_eq!(tries.last(&key("b")).map(|last| last.answered), Some(false));
+    assert_eq!(steps(&mut tries), (vec![], first));
+    tries.handle_timeout(at(29));
+    assert_eq!(steps(&mut tries).0.len(), 0);
+    tries.handle_timeout(at(30));
+    assert_eq!(steps(&mut tries).0.len(), 1);
+    assert_eq!(tries.last(&key("b")).map(|last| last.ended), Some(at(5)), "the last result stands meanwhile");
+}
+
+#[test]
+fn a_run_is_given_tries_begun_after_all_its_waits() {
+    let mut tries = Tries::default();
+    tries.want(at(0), vec![wanted("b", 0, 1)]);
+    let (old, _) = steps(&mut tries);
+    tries.refresh(at(3), "web", at(3));
+    let (new, aborted) = steps(&mut tries);
+    assert_eq!((new.len(), aborted), (1, old), "begun too early: given up for a new one");
+    tries.refresh(at(4), "web", at(3));
+    assert_eq!(steps(&mut tries), (vec![], vec![]), "one begun since is waited for");
+    tries.handle_result(at(4), new[0], false);
+    tries.refresh(at(5), "web", at(3));
+    assert_eq!(steps(&mut tries), (vec![], vec![]), "it is fresh");
+    tries.refresh(at(5), "db", at(5));
+    assert_eq!(steps(&mut tries), (vec![], vec![]), "another app's");
+    tries.refresh(at(4) + FRESH, "web", at(3));
+    assert_eq!(steps(&mut tries).0.len(), 1, "failed too long ago");
+}
+
+#[test]
+fn who_failed_anew_is_tried_anew_and_who_is_back_not_at_all() {
+    let mut tries = Tries::default();
+    tries.want(at(0), vec![wanted("b", 0, 1)]);
+    let id = steps(&mut tries).0[0];
+    tries.handle_result(at(1), id, true);
+    tries.want(at(2), vec![wanted("b", 2, 1)]);
+    assert_eq!(tries.last(&key("b")), None);
+    let (started, _) = steps(&mut tries);
+    tries.want(at(3), vec![]);
+    assert_eq!(steps(&mut tries), (vec![], started.clone()));
+    assert!(!tries.handle_result(at(4), started[0], true));
+    assert_eq!((tries.last(&key("b")), tries.next_deadline()), (None, None));
+}
+
+#[test]
+fn never_more_than_the_limit_at_once_and_everybody_has_its_turn() {
+    let mut tries = Tries::default();
+    let names: Vec<String> = (0..40).map(|n| format!("n{n:02}")).collect();
+    tries.want(at(0), names.iter().map(|name| wanted(name, 0, ADDRESSES_PER_INSTANCE_MAX as u8)).collect());
+    let mut open: Vec<TryId> = Vec::new();
+    for now in 0..400 {
+        tries.handle_timeout(at(now));
+        let (started, aborted) = steps(&mut tries);
+        open.extend(started);
+        open.retain(|id| !aborted.contains(id));
+        assert!(open.len() <= VERIFY_TRIES_MAX);
+        assert!(tries.next_deadline().is_some_and(|deadline| deadline > at(now)), "it would spin");
+    }
+    assert!(names.iter().all(|name| tries.last(&key(name)).is_some()));
+}
+
+#[test]
+fn a_witness_counts_for_its_time_and_a_faster_pace_counts_from_the_last_try() {
+    let mut tries = Tries::default();
+    let witness = |every| {
+        let targets = vec![Target::Tcp("192.0.2.250:53".parse().expect("an address"))];
+        Wanted { key: Key::Witness(0), since: at(0), targets, every: Duration::from_secs(every) }
+    };
+    tries.want(at(0), vec![witness(60)]);
+    let id = steps(&mut tries).0[0];
+    tries.handle_result(at(1), id, true);
+    assert_eq!((tries.witnesses_since(at(1)), tries.witnesses_since(at(2))), (1, 0));
+    tries.want(at(4), vec![witness(10)]);
+    assert_eq!(tries.next_deadline(), Some(at(10)));
+    tries.want(at(30), vec![witness(10)]);
+    let id = steps(&mut tries).0[0];
+    tries.handle_result(at(31), id, false);
+    assert_eq!(tries.witnesses_since(at(1)), 1, "an older answer counts on for its time");
+}
+
+#[test]
+fn an_endpoint_is_the_template_at_the_address() {
+    let http = Verify::Http { port: 81, host: None, path: "/health".into() };
+    let Target::Http(target) = http.target("2001:db8::1".parse().expect("an address")) else {
+        panic!("not http");
+    };
+    assert_eq!((&*target.host, &*target.path), ("[2001:db8::1]:81", "/health"));
+}
