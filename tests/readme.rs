@@ -29,7 +29,7 @@ fn the_configuration_shown_is_one() {
 
 #[test]
 fn the_handlers_named_are_shipped() {
-    for name in ["nsupdate", "records-file", "mail"] {
+    for name in ["nsupdate", "powerdns", "cloudflare", "hetzner", "records-file", "mail"] {
         assert!(include_str!("../README.md").contains(&format!("- `{name}`:")), "{name}");
         let path = format!("{}/etc/handlers/{name}", env!("CARGO_MANIFEST_DIR"));
         assert!(std::path::Path::new(&path).exists(), "{path}");
