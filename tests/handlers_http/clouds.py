@@ -22,6 +22,7 @@ Hetzner below /v1, after https://docs.hetzner.cloud/reference/cloud:
 plan.json, all optional:
   page      the most records on a page, whatever per_page says
   no_total_pages  Cloudflare: result_info without total_pages, as in older versions of the documents
+  unfiltered  lists ignore what was asked for by name, and hold everything
   style     "weird": the same JSON as nobody would write it
   polls     Hetzner: so often an action is said to be still running, the answer to the write included
   action    "error": Hetzner's actions fail
@@ -115,6 +116,10 @@ def address(kind, text):
     return str((ipaddress.IPv4Address if kind == "A" else ipaddress.IPv6Address)(text))
 
 
+def asked_for(key, query):
+    return None if WORLD.plan.get("unfiltered") else query.get(key, [None])[0]
+
+
 # --- Cloudflare ------------------------------------------------------------------------------------
 
 
@@ -139,13 +144,14 @@ def cf_page(items, query):
 def cloudflare(method, parts, query, body):
     if parts == ["zones"] and method == "GET":
         zones = [{"id": "a" * 32, "name": "other.test"}, {"id": ZONE_ID, "name": ZONE}]
-        return cf_page([z for z in zones if z["name"] == query.get("name", [z["name"]])[0]], query)
+        name = asked_for("name", query)
+        return cf_page([z for z in zones if name in (None, z["name"])], query)
     if len(parts) < 3 or parts[0] != "zones" or parts[2] != "dns_records":
         return cf_error(404, 7000, "No route for that URI")
     if parts[1] != ZONE_ID:
         return cf_error(404, 7003, "Could not route to /zones/%s/dns_records, perhaps your object identifier is invalid?" % parts[1])
     if method == "GET":
-        name = query.get("name.exact", [None])[0]
+        name = asked_for("name.exact", query)
         return cf_page([r for r in WORLD.records if name is None or r["name"] == name.lower()], query)
     if method == "DELETE":
         found = [r for r in WORLD.records if r["id"] == parts[3]]
@@ -217,7 +223,7 @@ def hetzner(method, parts, query, body):
         return hz_error(404, "not_found", "zone not found")
     try:
         if len(parts) == 3 and method == "GET":
-            kinds, name = query.get("type"), query.get("name", [None])[0]
+            kinds, name = query.get("type"), asked_for("name", query)
             items = [r for r in WORLD.rrsets.values()
                      if (not kinds or r["type"] in kinds) and name in (None, r["name"])]
             size = min(int(query.get("per_page", ["25"])[0]), 50, WORLD.plan.get("page", 50))

@@ -298,6 +298,19 @@ fn what_may_pass_ends_with_75_and_writes_nothing() {
     });
 }
 
+/// Filters are the API's; what another name has must not depend on them.
+#[test]
+fn other_names_stay_even_if_the_list_holds_them() {
+    with(&CLOUDS, &json!({}), |stand, shell| {
+        stand.run(shell, "192.0.2.1").env("DNS_NAME", "other.example.test").ends_with(0);
+        stand.plan(&json!({"unfiltered": true, "page": 1}));
+        stand.run(shell, "192.0.2.2 192.0.2.3").ends_with(0);
+        stand.run(shell, "192.0.2.3").ends_with(0);
+        assert_eq!(stand.published(), set(&["A 192.0.2.3"]));
+        assert_eq!(stand.of_name(&stand.state()["published"], "other.example.test"), set(&["A 192.0.2.1"]));
+    });
+}
+
 #[test]
 fn an_answer_without_its_list_is_not_an_empty_list() {
     with(&CLOUDS, &json!({}), |stand, shell| {
