@@ -38,6 +38,8 @@ die() { # EXIT MESSAGE
     exit "$1"
 }
 
+broken() { die 75 "a program failed; is the memory or the disk full?"; }
+
 # --- settings, all of them checked before anything is sent ----------------------------------------
 
 number_is_within() { # VALUE LOW HIGH
@@ -66,10 +68,10 @@ api_settings() { # NAME-OF-URL URL NAME-OF-SECRET SECRET
     number_is_within "$ttl" 0 2147483647 || die 78 "DNS_TTL must be whole seconds, not '$ttl'"
     number_is_within "$timeout" 1 600 || die 78 "DNS_TIMEOUT must be 1 to 600 seconds, not '$timeout'"
     name_is_sane "${DNS_ZONE-}" || die 78 "DNS_ZONE must be the zone's name, not '${DNS_ZONE-}'"
-    zone=$(lower "${DNS_ZONE%.}")
+    zone=$(lower "${DNS_ZONE%.}") || broken
     for name in ${DNS_NAME-}; do
         name_is_sane "$name" || die 78 "DNS_NAME: '$name' is not a host name"
-        name=$(lower "${name%.}")
+        name=$(lower "${name%.}") || broken
         case .$name in
         *".$zone") ;;
         *) die 78 "DNS_NAME: '$name' is not inside DNS_ZONE '$zone'; write it in full, $name.$zone?" ;;
@@ -159,8 +161,12 @@ wanted_set() {
     # PICORED_UP_ADDRS holds both families; the other two are there for hands that set only one.
     wanted=$(printf '%s\n' ${PICORED_UP_ADDRS-} ${PICORED_UP_ADDRS4-} ${PICORED_UP_ADDRS6-} | awk "$addresses"'
         $0 == "" { next }
-        { it = canonical($0); if (it == "") { print "not an address: " $0; exit 1 }; print it }') ||
-        die 65 "refused, nothing was sent: $(printf '%s\n' "$wanted" | tail -n 1)"
+        { it = canonical($0); if (it == "") { print "not an address: " $0; exit 3 }; print it }')
+    case $? in
+    0) ;;
+    3) die 65 "refused, nothing was sent: $(printf '%s\n' "$wanted" | tail -n 1)" ;;
+    *) broken ;;
+    esac
     wanted=$(printf '%s\n' "$wanted" | sort -u) || broken
     wanted_A= wanted_AAAA=
     while read -r type address; do
@@ -283,12 +289,15 @@ json() {
     }'
 }
 
-# What the last answer says at PATH; empty if there is no such place.
-said() { awk -F '\t' -v path="$1" '$1 == path { print $3; exit }' "$scratch/flat"; }
+# Sets $it to what the last answer says at PATH; empty if there is no such place.
+said() { # PATH
+    it=$(awk -F '\t' -v path="$1" '$1 == path { print $3; exit }' "$scratch/flat") || broken
+}
 
 # Without the list that it should hold, an answer is not taken for an empty one.
 needs_list() { # PATH
-    [ "$(said "$1")" = "[" ] || die 75 "$api answers $what with HTTP $status, but not with the list $1"
+    said "$1"
+    [ "$it" = "[" ] || die 75 "$api answers $what with HTTP $status, but not with the list $1"
 }
 
 # --- requests --------------------------------------------------------------------------------------
@@ -302,7 +311,8 @@ END
 
 # The key is a header and arguments can be read by every user of the machine, so curl gets all on its stdin.
 curl_config() { # METHOD PATH SECONDS
-    cat <<END
+    address=$(quoted "$url$2") && header=$(quoted "$auth_header: $auth_prefix$secret") && place=$(quoted "$scratch") || return 1
+    cat <<END || return 1
 silent
 show-error
 globoff
@@ -310,15 +320,15 @@ proto = "=http,https"
 connect-timeout = $3
 max-time = $3
 request = "$1"
-url = "$(quoted "$url$2")"
-header = "$(quoted "$auth_header: $auth_prefix$secret")"
+url = "$address"
+header = "$header"
 header = "Accept: application/json"
 user-agent = "picored"
-dump-header = "$(quoted "$scratch/head")"
-output = "$(quoted "$scratch/body")"
+dump-header = "$place/head"
+output = "$place/body"
 write-out = "%{http_code}"
 END
-    [ ! -s "$scratch/sent" ] || printf 'header = "Content-Type: application/json"\ndata-binary = "@%s"\n' "$(quoted "$scratch/sent")"
+    [ ! -s "$scratch/sent" ] || printf 'header = "Content-Type: application/json"\ndata-binary = "@%s/sent"\n' "$place"
 }
 
 # Leaves the answer in $scratch/body and flat in $scratch/flat. Without success the handler ends here, but for
@@ -330,7 +340,11 @@ request() { # METHOD PATH [BODY [STATUS]]
         die 75 "cannot write to $scratch"
     # 4 MiB are the most that an answer may have: busybox takes some seconds to read that. ulimit counts blocks of
     # 512 bytes.
-    status=$(curl_config "$1" "$2" "$left" | (ulimit -f 8192 2>/dev/null; exec curl -q -K -) 2>"$scratch/errors")
+    config=$(curl_config "$1" "$2" "$left") || broken
+    status=$( (ulimit -f 8192 2>/dev/null; exec curl -q -K -) 2>"$scratch/errors" <<END
+$config
+END
+    )
     code=$?
     what="$1 ${2%%\?*}"
     case $code:$status in
@@ -347,7 +361,7 @@ request() { # METHOD PATH [BODY [STATUS]]
 
 refused() {
     json <"$scratch/body" >"$scratch/flat" || : >"$scratch/flat"
-    after=$(awk 'tolower($1) == "retry-after:" { sub(/^[^:]*: */, ""); sub(/\r$/, ""); print; exit }' "$scratch/head")
+    after=$(awk 'tolower($1) == "retry-after:" { sub(/^[^:]*: */, ""); sub(/\r$/, ""); print; exit }' "$scratch/head") || broken
     what="$api answers $what with HTTP $status$(reasons)${after:+; it says to try again after $after}"
     case $status:$after in
     408:* | 409:* | 423:* | 425:* | 429:* | 5??:* | *:?*) die 75 "$what" ;;
@@ -390,8 +404,6 @@ was() { # NAME TYPE
         END { print its "/" addresses }' "$have") || broken
     was_ttl=${was%%/*} was=${was#*/}
 }
-broken() { die 75 "a program failed; is the memory or the disk full?"; }
-
 # Fills $changes with the lines "NAME TYPE" of what is not as it should be, and $summary for people. A TTL
 # that is not DNS_TTL counts if the handler sets TTLs of records that are there.
 compare() { # [ttl]

@@ -219,9 +219,8 @@ fn several_names_are_added_to_before_any_is_deleted_from() {
 /// both sets share, and never empty, and the next run finishes the work.
 #[test]
 fn a_run_that_fails_half_way_leaves_too_many_rather_than_too_few() {
-    let (old, new) = ("192.0.2.1 192.0.2.2 2001:db8::1", "192.0.2.2 192.0.2.3 192.0.2.4");
-    let old_set = set(&["A 192.0.2.1", "A 192.0.2.2", "AAAA 2001:db8::1"]);
-    let new_set = set(&["A 192.0.2.2", "A 192.0.2.3", "A 192.0.2.4"]);
+    let one = ("192.0.2.1 192.0.2.2 2001:db8::1", set(&["A 192.0.2.1", "A 192.0.2.2", "AAAA 2001:db8::1"]));
+    let other = ("192.0.2.2 192.0.2.3 192.0.2.4", set(&["A 192.0.2.2", "A 192.0.2.3", "A 192.0.2.4"]));
     let ways = [
         json!({"do": "status", "status": 503}),
         json!({"do": "status", "status": 502, "html": true}),
@@ -229,30 +228,31 @@ fn a_run_that_fails_half_way_leaves_too_many_rather_than_too_few() {
         json!({"do": "lose"}),
     ];
     with(&CLOUDS, &json!({}), |stand, shell| {
-        let count = |log: Vec<Seen>| log.iter().filter(|seen| seen.writes()).count();
-        stand.run(shell, old).ends_with(0);
+        let count = |log: &[Seen]| log.iter().filter(|seen| seen.writes()).count();
+        stand.run(shell, one.0).ends_with(0);
         stand.log();
-        stand.run(shell, new).ends_with(0);
-        let writes = count(stand.log());
+        stand.run(shell, other.0).ends_with(0);
+        let writes = count(&stand.log());
         assert!(writes >= 2, "{writes} writes");
+        // From one to the other, then back.
+        let (mut old, mut new) = (&other, &one);
         for nth in 1..=writes {
             for way in &ways {
-                stand.plan(&json!({"page": 2}));
-                stand.run(shell, old).ends_with(0);
-                stand.log();
                 stand.plan(&fault("write", nth, way));
-                stand.run(shell, new).ends_with(75);
+                stand.run(shell, new.0).ends_with(75);
                 let log = stand.log();
                 for seen in &log {
                     let now = &seen.published;
                     assert!(
-                        now.is_superset(&old_set) || now.is_superset(&new_set),
+                        now.is_superset(&old.1) || now.is_superset(&new.1),
                         "{way}, write {nth}: {now:?}"
                     );
                 }
-                assert_eq!(count(log), nth, "{way}: nothing is sent after write {nth}");
-                stand.run(shell, new).ends_with(0);
-                assert_eq!(stand.published(), new_set, "{way}, write {nth}");
+                assert_eq!(count(&log), nth, "{way}: nothing is sent after write {nth}");
+                stand.run(shell, new.0).ends_with(0);
+                stand.log();
+                assert_eq!(stand.published(), new.1, "{way}, write {nth}");
+                (old, new) = (new, old);
             }
         }
     });
@@ -298,12 +298,70 @@ fn what_may_pass_ends_with_75_and_writes_nothing() {
     });
 }
 
+/// No memory for one more process, say. Each call of each program fails in turn; the published set is then never less
+/// than the old one or the new one, and success is said only if it is true.
+#[test]
+fn a_program_that_fails_never_shortens_a_set() {
+    let (old, new) = ("192.0.2.1 2001:db8::1", "192.0.2.2");
+    let old_set = set(&["A 192.0.2.1", "AAAA 2001:db8::1"]);
+    let new_set = set(&["A 192.0.2.2"]);
+    let bin = Folder::new();
+    for tool in ["awk", "cat", "curl", "mv", "sed", "sort", "tr"] {
+        let real = which(tool).expect("a tool").display().to_string();
+        // Several run at once in a pipeline: each takes the next number by making a file that was not there.
+        let counts = r#"set -C; n=0; until true 2>/dev/null >"$CALLS/$n"; do n=$((n + 1)); done"#;
+        let fails = r#"[ "$n" != "$FAIL_AT" ] || exit 99"#;
+        let script = format!("#!/bin/sh\n{counts}\n{fails}\nexec {real} \"$@\"\n");
+        bin.write("draft", &script);
+        // Made by another process: one that this has open for writing could not be run while others fork (ETXTBSY).
+        let made = Command::new("install")
+            .args(["-m", "0755"])
+            .args([bin.0.join("draft"), bin.0.join(tool)])
+            .status();
+        assert!(made.expect("install starts").success());
+    }
+    let path = format!("{}:/usr/bin:/bin", bin.0.display());
+    with(&CLOUDS, &json!({}), |stand, shell| {
+        if shell.name != "sh" {
+            return;
+        }
+        let failing = |at: usize, calls: &Folder| {
+            let calls = calls.0.display().to_string();
+            stand.run(shell, new).env("PATH", &path).env("CALLS", &calls).env("FAIL_AT", &at.to_string())
+        };
+        stand.run(shell, old).ends_with(0);
+        let calls = Folder::new();
+        failing(usize::MAX, &calls).ends_with(0);
+        let all = fs::read_dir(&calls.0).expect("a folder").count();
+        assert!(all > 50, "{all} calls");
+        for at in 0..all {
+            if stand.published() != old_set {
+                stand.run(shell, old).ends_with(0);
+            }
+            stand.log();
+            let ended = failing(at, &Folder::new()).ends();
+            for seen in stand.log() {
+                let now = &seen.published;
+                assert!(
+                    now.is_superset(&old_set) || now.is_superset(&new_set),
+                    "call {at}: {now:?}, {}",
+                    ended.output
+                );
+            }
+            match ended.code {
+                0 => assert_eq!(stand.published(), new_set, "call {at}: {}", ended.output),
+                code => assert_eq!(code, 75, "call {at}: {}", ended.output),
+            }
+        }
+    });
+}
+
 /// Filters are the API's; what another name has must not depend on them.
 #[test]
 fn other_names_stay_even_if_the_list_holds_them() {
     with(&CLOUDS, &json!({}), |stand, shell| {
         stand.run(shell, "192.0.2.1").env("DNS_NAME", "other.example.test").ends_with(0);
-        stand.plan(&json!({"unfiltered": true, "page": 1}));
+        stand.plan(&json!({"unfiltered": true, "page": 2}));
         stand.run(shell, "192.0.2.2 192.0.2.3").ends_with(0);
         stand.run(shell, "192.0.2.3").ends_with(0);
         assert_eq!(stand.published(), set(&["A 192.0.2.3"]));
@@ -486,7 +544,9 @@ fn cloudflare_asks_for_its_zone_only_without_an_id() {
         stand.run(shell, "192.0.2.1").env("CLOUDFLARE_ZONE_ID", id).ends_with(0);
         assert!(stand.log().iter().all(|seen| seen.path.starts_with(&format!("/client/v4/zones/{id}/"))));
         stand.run(shell, "192.0.2.1").ends_with(0).says("unchanged");
-        assert_eq!(stand.log()[0].path, "/client/v4/zones?name=example.test&per_page=50");
+        let asked: Vec<String> = stand.log().into_iter().map(|seen| seen.path).collect();
+        assert_eq!(asked[0], "/client/v4/zones?name=example.test&per_page=50");
+        assert!(asked[1].contains("dns_records?name.exact=www.example.test&"), "{asked:?}");
         let other = stand.run(shell, "192.0.2.2").env("CLOUDFLARE_ZONE_ID", "b0b0");
         other.ends_with(1).says("identifier");
     });
