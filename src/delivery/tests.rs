@@ -4,6 +4,9 @@ mod cluster;
 mod ends;
 mod events;
 mod picored1;
+mod reload;
+mod restart;
+mod rules;
 mod serf;
 mod stories;
 
@@ -59,6 +62,13 @@ struct Scene {
     /// The gate that made it, where one did.
     guard: Option<Reason>,
     may_act: Result<(), Reason>,
+    /// What `withdraw_self` would tell.
+    withdraw: Option<Vec<u8>>,
+    seen_all: bool,
+    /// Nodes that failed, that have no verdict, and what was tried of the failed ones.
+    failed: Vec<u8>,
+    silent: Vec<u8>,
+    verified: Vec<Verified>,
     actions: Vec<Action>,
 }
 
@@ -84,6 +94,11 @@ impl Scene {
             goal: Some(vec![1, 2]),
             guard: None,
             may_act: Ok(()),
+            withdraw: None,
+            seen_all: true,
+            failed: vec![],
+            silent: vec![],
+            verified: vec![],
             actions: Vec::new(),
         }
     }
@@ -109,10 +124,15 @@ impl Scene {
     }
 
     fn look_as(&mut self, node: &str) {
+        let state = |n: u8| match self.goal.iter().flatten().any(|&g| g == n) || self.failed.contains(&n) {
+            _ if self.silent.contains(&n) => AppState::Unknown,
+            true => AppState::Up,
+            false => AppState::Down,
+        };
         let instance = |n: u8| Instance {
             node: format!("n{n}").into(),
-            member: MemberState::Alive,
-            app: if self.goal.iter().flatten().any(|&g| g == n) { AppState::Up } else { AppState::Down },
+            member: if self.failed.contains(&n) { MemberState::Dead } else { MemberState::Alive },
+            app: state(n),
             forced: false,
             withdrawn_by: None,
             since: Instant::ZERO,
@@ -120,14 +140,20 @@ impl Scene {
             addrs: vec![ip(n)],
         };
         let address = |&n: &u8| Address { addr: ip(n), node: format!("n{n}").into() };
-        let publish: Option<Vec<Address>> = self.goal.as_ref().map(|goal| goal.iter().map(address).collect());
+        let set = |set: &Option<Vec<u8>>| Some(set.as_ref()?.iter().map(address).collect::<Vec<_>>());
+        let (publish, withdraw) = (set(&self.goal), set(&self.withdraw));
         let app = |name: &str| AppSituation {
             name: name.into(),
             instances: [1, 2, 3].map(instance).into(),
-            verdict: Verdict { publish: publish.clone(), guard: self.guard.clone(), ..Verdict::default() },
+            verdict: Verdict {
+                publish: publish.clone(),
+                guard: self.guard.clone(),
+                withdraw: withdraw.clone(),
+                ..Verdict::default()
+            },
             of_handlers: vec![],
             why: vec![("n3".into(), "http 502, 3/3 failed".into())],
-            verified: vec![],
+            verified: self.verified.clone(),
         };
         let members: Vec<&Member> = self.members.iter().collect();
         let apps: Vec<AppSituation> = self.apps.iter().map(|name| app(name)).collect();
@@ -138,8 +164,8 @@ impl Scene {
             members: &members,
             apps: &apps,
             may_act: self.may_act.clone(),
-            may_withdraw: false,
-            seen_all: true,
+            may_withdraw: self.withdraw.is_some(),
+            seen_all: self.seen_all,
             witness: "",
         };
         self.delivery.update(self.now, &world);

@@ -1,0 +1,83 @@
+//! A configuration that is read anew.
+
+use super::*;
+
+fn reload(scene: &mut Scene, config: Config) {
+    scene.apps = config.apps.clone();
+    scene.delivery.reconfigure(vec![config], scene.now);
+    scene.look();
+}
+
+#[test]
+fn a_reload_starts_nothing_and_keeps_records_and_what_is_published() {
+    let mut scene = Scene::new(sync_one()).settled();
+    let before = scene.delivery.saved(scene.now, 1);
+    for config in [sync_one(), Config { run: vec!["/bin/other".into()], timeout: secs(9), ..sync_one() }] {
+        reload(&mut scene, config);
+        scene.run_for(secs(60));
+        assert_eq!(scene.runs(), []);
+        assert_eq!(scene.delivery.saved(scene.now, 1), before);
+    }
+    scene.goal = Some(vec![1]);
+    scene.run_for(secs(3));
+    assert_eq!(&*scene.only_run().1.argv[0], "/bin/other");
+}
+
+#[test]
+fn what_an_exit_said_is_never_to_be_tried_here_is_tried_after_a_reload() {
+    let mut scene = Scene::new(sync_one());
+    scene.run_for(secs(3));
+    let (id, _) = scene.only_run();
+    scene.end(id, 78);
+    scene.run_for(secs(3_600));
+    assert_eq!(scene.runs(), []);
+    reload(&mut scene, sync_one());
+    scene.run_for(secs(3));
+    scene.only_run();
+}
+
+#[test]
+fn the_run_of_a_handler_that_changed_goes_on_and_counts() {
+    let mut scene = Scene::new(sync_one());
+    scene.run_for(secs(3));
+    let (id, _) = scene.only_run();
+    reload(&mut scene, Config { apps: vec!["mail".into(), "web".into()], ..sync_one() });
+    assert!(scene.delivery.tags().iter().any(|(key, value)| key == "h.dns.web" && value == "r:1:?"));
+    scene.end(id, 0);
+    let done = format!("i:1:{}", goal_hash(&[1, 2]));
+    assert!(scene.delivery.tags().iter().any(|(key, value)| key == "h.dns.web" && *value == done));
+}
+
+#[test]
+fn the_run_of_what_is_gone_ends_by_itself_or_by_its_timeout_and_is_dropped() {
+    for config in [
+        Config { apps: vec!["mail".into()], ..sync_one() },
+        Config { mode: Mode::Event, ..sync_one() },
+        Config { name: "other".into(), ..sync_one() },
+    ] {
+        let mut scene = Scene::new(sync_one());
+        scene.run_for(secs(3));
+        let (id, _) = scene.only_run();
+        scene.goal = None;
+        reload(&mut scene, config);
+        assert!(scene.delivery.is_running());
+        scene.run_for(secs(36));
+        let signals = scene.actions.iter().filter(|a| matches!(a, Action::Signal { .. })).count();
+        assert_eq!(signals, 2, "TERM and KILL");
+        scene.end(id, 0);
+        assert!(!scene.delivery.is_running());
+        assert_eq!(scene.delivery.published("web").flatten(), None);
+    }
+}
+
+#[test]
+fn a_handler_of_the_same_name_waits_for_the_run_of_the_one_before() {
+    let mut scene = Scene::new(sync_one());
+    scene.run_for(secs(3));
+    let (id, _) = scene.only_run();
+    reload(&mut scene, Config { place: Place::All, ..sync_one() });
+    scene.run_for(secs(20));
+    assert_eq!(scene.runs(), []);
+    scene.end(id, 0);
+    scene.only_run();
+}

@@ -1,0 +1,262 @@
+//! The rules of 4.5 one by one, as one node follows them.
+
+use super::*;
+
+fn waits_for(scene: &Scene) -> String {
+    scene.status(|status| status.waiting.map(ToString::to_string).unwrap_or_default())
+}
+
+fn set_tag(scene: &mut Scene, node: &str, value: &str) {
+    scene.tag(node, &[("h.dns.web", value)]);
+    scene.run_for(secs(0));
+}
+
+/// Settled on [1, 2] with LC 1, and `par1` beside it.
+fn settled_beside(value: &str) -> Scene {
+    Scene::new(sync_one()).settled().other("par1", &[("h.dns.web", value)])
+}
+
+#[test]
+fn the_incumbent_stays_the_runner_and_a_greater_record_makes_another_one() {
+    let mut scene = settled_beside("i:0:-");
+    scene.goal = Some(vec![1]);
+    scene.run_for(secs(3));
+    let (id, _) = scene.only_run();
+    scene.end(id, 0);
+    set_tag(&mut scene, "par1", &format!("i:3:{}", goal_hash(&[1])));
+    scene.goal = Some(vec![2]);
+    scene.run_for(secs(60));
+    assert_eq!(scene.runs(), []);
+    assert_eq!(waits_for(&scene), "par1 acts");
+}
+
+#[test]
+fn before_any_record_nothing_runs_until_everybody_was_seen_or_a_person_says_so() {
+    for by_person in [false, true] {
+        let mut scene = Scene::new(sync_one());
+        scene.seen_all = false;
+        scene.run_for(secs(3_600));
+        assert_eq!((scene.runs(), scene.tag_shown()), (vec![], "n:0:-".into()));
+        assert!(waits_for(&scene).starts_with("rule 7:"), "{}", waits_for(&scene));
+        if by_person {
+            assert!(scene.delivery.sync(scene.now, None));
+        } else {
+            scene.seen_all = true;
+        }
+        scene.run_for(secs(3));
+        let (_, run) = scene.only_run();
+        assert_eq!(env(&run, "PICORED_REASON"), if by_person { "manual" } else { "change" });
+    }
+}
+
+#[test]
+fn before_any_record_every_running_instance_needs_a_verdict() {
+    let mut scene = Scene::new(sync_one());
+    scene.silent = vec![3];
+    scene.run_for(secs(60));
+    assert_eq!((scene.runs(), scene.tag_shown()), (vec![], "n:0:-".into()));
+    assert!(waits_for(&scene).contains("n3 has no verdict"), "{}", waits_for(&scene));
+    scene.failed = vec![3];
+    scene.run_for(secs(3));
+    scene.only_run();
+}
+
+#[test]
+fn who_does_not_know_what_is_published_is_not_able_until_the_record_has_its_set() {
+    let shown = format!("n:5:{}", goal_hash(&[1]));
+    let mut scene = Scene::new(sync_one()).other("par1", &[("h.dns.web", &shown)]);
+    scene.seen_all = false;
+    scene.run_for(secs(60));
+    assert_eq!((scene.runs(), scene.tag_shown()), (vec![], "n:0:-".into()));
+    scene.goal = Some(vec![1]);
+    scene.run_for(secs(60));
+    assert_eq!((scene.runs(), scene.tag_shown()), (vec![], "i:0:-".into()));
+    scene.goal = Some(vec![1, 2]);
+    scene.run_for(secs(3));
+    assert_eq!(env(&scene.only_run().1, "PICORED_REMOVE"), "");
+}
+
+/// How often fresh tries were asked for since the last call, and since when the last ones count.
+fn asked(scene: &mut Scene) -> (usize, Instant) {
+    let mut since = Vec::new();
+    scene.actions.retain(|action| match action {
+        Action::Verify { since: at, .. } => {
+            since.push(*at);
+            false
+        }
+        _ => true,
+    });
+    (since.len(), since.last().copied().unwrap_or_default())
+}
+
+fn tried(last: Option<(Instant, Instant)>, answered: bool) -> Vec<Verified> {
+    vec![Verified { node: "n2".into(), last, answered }]
+}
+
+#[test]
+fn a_run_waits_for_a_try_of_the_failed_node_that_began_after_all_waits_and_is_fresh() {
+    let mut scene = Scene::new(sync_one()).settled();
+    (scene.failed, scene.goal) = (vec![2], Some(vec![1]));
+    scene.verified = tried(Some((scene.now, scene.now + secs(1))), false);
+    scene.run_for(secs(3));
+    let (times, since) = asked(&mut scene);
+    assert_eq!((times, since, scene.runs()), (1, scene.now, vec![]));
+    assert_eq!(waits_for(&scene), "verify of n2");
+    scene.run_for(secs(9));
+    assert_eq!(asked(&mut scene).0, 0);
+    scene.verified = tried(Some((since - secs(1), scene.now)), false);
+    scene.look();
+    assert_eq!(scene.runs(), [], "begun before the waits were over");
+    scene.verified = tried(Some((since, scene.now)), false);
+    scene.look();
+    assert_eq!(env(&scene.only_run().1, "PICORED_REMOVE"), "192.0.2.2");
+}
+
+#[test]
+fn a_try_that_is_late_or_too_old_is_asked_for_again() {
+    let mut scene = Scene::new(sync_one()).settled();
+    (scene.failed, scene.goal) = (vec![2], Some(vec![1]));
+    scene.verified = tried(None, false);
+    scene.run_for(secs(3));
+    let (_, since) = asked(&mut scene);
+    scene.run_for(secs(10));
+    assert_eq!(asked(&mut scene), (1, scene.now));
+    scene.verified = tried(Some((since + secs(10), scene.now)), false);
+    // Another node is at it meanwhile, and after that all is tried anew.
+    scene = scene.other("par1", &[("h.dns.web", "r:1:?")]);
+    scene.run_for(secs(20));
+    assert_eq!(scene.runs(), []);
+    set_tag(&mut scene, "par1", "n:1:00000000");
+    scene.run_for(secs(3));
+    assert_eq!((asked(&mut scene).0, waits_for(&scene)), (1, "verify of n2".into()));
+    assert_eq!(scene.runs(), []);
+}
+
+#[test]
+fn a_node_that_answers_and_so_stays_published_makes_no_run() {
+    let mut scene = Scene::new(sync_one()).settled();
+    (scene.failed, scene.goal) = (vec![2], Some(vec![1]));
+    scene.verified = tried(None, false);
+    scene.run_for(secs(4));
+    (scene.verified, scene.goal) = (tried(Some((scene.now - secs(1), scene.now)), true), Some(vec![1, 2]));
+    scene.run_for(secs(60));
+    assert_eq!(scene.runs(), []);
+}
+
+#[test]
+fn a_run_whose_node_forgot_it_is_waited_for_all_the_same() {
+    for forgets in ["n:0:-", "(forgotten)"] {
+        let mut scene = settled_beside("r:7:?");
+        scene.run_for(secs(5));
+        match forgets {
+            "(forgotten)" => scene.members.retain(|member| &*member.name == OWN),
+            value => set_tag(&mut scene, "par1", value),
+        }
+        scene.run_for(secs(34));
+        assert_eq!(scene.runs(), [], "{forgets}");
+        scene.run_for(secs(1));
+        let (_, run) = scene.only_run();
+        assert_eq!(env(&run, "PICORED_GENERATION"), "8");
+    }
+}
+
+#[test]
+fn a_record_written_without_knowing_the_greatest_makes_one_more_run_that_clears_it() {
+    let mut scene = settled_beside("i:0:-");
+    set_tag(&mut scene, "par1", "f:1:00000000");
+    scene.run_for(secs(3));
+    // par1 is the greater name: its record is the greatest now, and has another set.
+    let (id, run) = scene.only_run();
+    assert_eq!(env(&run, "PICORED_GENERATION"), "2");
+    scene.end(id, 0);
+    scene.run_for(secs(60));
+    assert_eq!(scene.runs(), []);
+    set_tag(&mut scene, "par1", "r:2:?");
+    set_tag(&mut scene, "par1", "f:2:00000000");
+    scene.run_for(secs(3));
+    let (id, run) = scene.only_run();
+    assert_eq!(env(&run, "PICORED_GENERATION"), "3");
+    scene.end(id, 0);
+    // A late one that is not the greatest.
+    scene.run_for(secs(60));
+    scene = scene.other("aaa", &[("h.dns.web", "i:0:-")]);
+    scene.run_for(secs(1));
+    set_tag(&mut scene, "aaa", "i:3:00000000");
+    scene.run_for(secs(3));
+    let (id, run) = scene.only_run();
+    assert_eq!((env(&run, "PICORED_GENERATION"), env(&run, "PICORED_REASON")), ("4", "resync"));
+    scene.end(id, 0);
+    scene.run_for(secs(60));
+    assert_eq!(scene.runs(), []);
+}
+
+#[test]
+fn a_late_record_with_the_same_set_makes_no_run() {
+    let mut scene = settled_beside("i:0:-").other("aaa", &[("h.dns.web", "i:0:-")]);
+    scene.run_for(secs(1));
+    let same = goal_hash(&[1, 2]);
+    for value in ["r:1:?", &format!("i:1:{same}")] {
+        set_tag(&mut scene, "aaa", value);
+        scene.run_for(secs(30));
+        assert_eq!(scene.runs(), []);
+    }
+}
+
+#[test]
+fn without_quorum_each_node_may_take_its_own_addresses_away_and_nothing_else() {
+    let mut scene = settled_beside("i:9:00000000");
+    scene.member("par1").state = MemberState::Dead;
+    scene.may_act = Err(Reason::Settling);
+    scene.goal = Some(vec![3]);
+    scene.run_for(secs(60));
+    assert_eq!(scene.runs(), []);
+    scene.withdraw = Some(vec![2]);
+    scene.run_for(secs(3));
+    let (id, run) = scene.only_run();
+    assert_eq!((env(&run, "PICORED_REMOVE"), env(&run, "PICORED_ADD")), ("192.0.2.1", ""));
+    assert!(scene.tag_shown().starts_with("r:10:?"));
+    scene.end(id, 0);
+    scene.run_for(secs(3_600));
+    assert_eq!(scene.runs(), []);
+    assert!(scene.tag_shown().starts_with("n:10:"));
+}
+
+#[test]
+fn a_person_s_word_runs_at_once_and_here_but_not_beside_another_run() {
+    let mut scene = settled_beside(&format!("i:9:{}", goal_hash(&[1, 2])));
+    scene.run_for(secs(5));
+    assert!(!scene.delivery.sync(scene.now, Some("mail")));
+    assert!(scene.delivery.sync(scene.now, Some("dns")));
+    scene.look();
+    let (id, run) = scene.only_run();
+    assert_eq!((env(&run, "PICORED_REASON"), env(&run, "PICORED_GENERATION")), ("manual", "10"));
+    scene.end(id, 1);
+    set_tag(&mut scene, "par1", "r:9:?");
+    scene.delivery.sync(scene.now, None);
+    scene.run_for(secs(39));
+    assert_eq!(scene.runs(), []);
+    assert_eq!(waits_for(&scene), "waits for par1's run");
+    set_tag(&mut scene, "par1", "i:9:?");
+    assert_eq!(env(&scene.only_run().1, "PICORED_REASON"), "manual");
+}
+
+#[test]
+fn a_person_s_word_overrides_no_gate_and_lapses() {
+    let mut scene = Scene::new(sync_one()).settled();
+    scene.may_act = Err(Reason::Settling);
+    scene.delivery.sync(scene.now, None);
+    scene.run_for(secs(300));
+    assert_eq!(scene.runs(), []);
+    scene.may_act = Ok(());
+    scene.look();
+    let (id, _) = scene.only_run();
+    scene.end(id, 0);
+    scene.may_act = Err(Reason::Settling);
+    scene.delivery.sync(scene.now, None);
+    scene.run_for(secs(601));
+    scene.may_act = Ok(());
+    // Only resync, which is due by now.
+    assert_eq!(scene.runs(), []);
+    scene.run_for(secs(4));
+    assert!(scene.runs().iter().all(|(_, run)| env(run, "PICORED_REASON") == "resync"));
+}
