@@ -2,6 +2,7 @@
 
 mod overrides;
 mod reload;
+mod state;
 mod tries;
 
 use super::*;

@@ -261,6 +261,7 @@ mod leaving;
 mod pinging;
 mod probing;
 mod queries;
+mod restoring;
 
 // Small clusters.
 

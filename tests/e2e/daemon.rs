@@ -108,12 +108,17 @@ impl Daemon {
 
     /// Starts it and waits until it answers.
     pub fn start(&mut self) {
+        self.start_as(Command::new(picored()));
+    }
+
+    /// As [`Daemon::start`], by a command that is, or becomes, the program; the arguments are put behind it.
+    pub fn start_as(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.folder.file("log"))
             .expect("own folder");
-        let child = Command::new(picored())
+        let child = command
             .arg("-c")
             .arg(self.config_path())
             .arg("run")

@@ -10,4 +10,5 @@ mod daemon;
 mod host;
 mod leaks;
 mod peers;
+mod state;
 mod web;

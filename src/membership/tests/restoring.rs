@@ -1,0 +1,277 @@
+//! What is known after a restart, and what is known at second hand only.
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const UNIX: u64 = 1_800_000_000;
+
+/// All that node `i` would save.
+fn saved(net: &Net, i: usize) -> Saved {
+    net.nodes[i].saved(net.now, UNIX)
+}
+
+/// Node `i` ends, and starts again with this state, when the date is `unix`.
+fn restart_at(net: &mut Net, i: usize, saved: Option<Saved>, unix: u64) {
+    let mut node =
+        Membership::new(net.nodes[i].config.clone(), &meta("new"), Seed::from_u64(5_000 + i as u64), net.now);
+    if let Some(saved) = saved {
+        let text = serde_json::to_string(&saved).expect("JSON");
+        node.restore(net.now, unix, serde_json::from_str(&text).expect("what was written can be read"));
+    }
+    net.streams.retain(|(from, _, to, _)| *from != i && *to != i);
+    (net.nodes[i], net.stopped[i]) = (node, false);
+    net.settle();
+}
+
+fn restart(net: &mut Net, i: usize) {
+    let saved = saved(net, i);
+    restart_at(net, i, Some(saved), UNIX);
+}
+
+fn meta(life: &str) -> Vec<u8> {
+    encode_tags([("cluster", "default"), ("life", life)].into_iter())
+}
+
+fn known<'a>(net: &'a Net, i: usize, name: &str) -> &'a Member {
+    net.nodes[i].member(name).expect("known")
+}
+
+fn joined() -> Net {
+    let mut net = Net::new(&["a", "b", "c"]);
+    net.run(10 * SECOND);
+    net.log.clear();
+    net
+}
+
+fn with_c_failed() -> Net {
+    let mut net = joined();
+    net.stopped[2] = true;
+    net.run(60 * SECOND);
+    assert_eq!(known(&net, 0, "c").state, State::Dead);
+    net
+}
+
+#[test]
+fn a_restart_with_a_state_file_is_noticed_by_nobody() {
+    let mut net = joined();
+    let before = (known(&net, 1, "a").since, known(&net, 0, "a").incarnation);
+    restart(&mut net, 0);
+    assert_eq!(known(&net, 0, "a").incarnation, before.1 + 1);
+    net.run(30 * SECOND);
+    assert!(net.nodes[0].members().all(|m| m.heard && m.state == State::Alive));
+    assert_eq!((known(&net, 1, "a").since, known(&net, 2, "a").state), (before.0, State::Alive));
+    assert!(!net.saw(|_, event| matches!(event, Event::Suspected { .. } | Event::Failed { .. })));
+    assert!(!net.saw(|i, event| i != 0 && matches!(event, Event::Joined { .. })));
+    let met = |name: &str| Event::Joined { node: name.into(), returned: false };
+    assert!(net.saw(|i, event| i == 0 && *event == met("b")) && net.saw(|_, event| *event == met("c")));
+}
+
+#[test]
+fn who_is_only_remembered_does_not_count_until_it_is_heard() {
+    let mut net = joined();
+    let state = saved(&net, 0);
+    (net.stopped[1], net.stopped[2]) = (true, true);
+    restart_at(&mut net, 0, Some(state), UNIX);
+    let b = known(&net, 0, "b");
+    assert_eq!((b.state, b.heard), (State::Alive, false));
+    assert!(!net.nodes[0].is_joined() && !net.nodes[0].knows_somebody());
+    net.run(60 * SECOND);
+    assert_eq!((known(&net, 0, "b").state, known(&net, 0, "b").heard), (State::Dead, false));
+    assert!(net.nodes[0].is_joined() && !net.nodes[0].knows_somebody());
+    net.stopped[1] = false;
+    net.run(30 * SECOND);
+    let b = known(&net, 0, "b");
+    assert!(b.heard && b.state == State::Alive && b.returned.is_some() && net.nodes[0].knows_somebody());
+}
+
+/// Method: c ends, all others forget it, and a comes back with an old file that has it as running.
+#[test]
+fn a_stale_state_brings_nobody_back() {
+    let mut net = joined();
+    let old = saved(&net, 0);
+    net.stopped[2] = true;
+    net.run(60 * SECOND);
+    let now = net.now;
+    net.nodes[1].forget_member(now, "c").expect("it has failed");
+    net.run(DAY + SECOND);
+    restart_at(&mut net, 0, Some(old), UNIX);
+    net.run(300 * SECOND);
+    assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Dead), None));
+}
+
+#[test]
+fn a_clock_that_was_set_makes_nothing_last_longer_and_puts_nothing_into_the_future() {
+    let mut net = with_c_failed();
+    net.run(3600 * SECOND);
+    let state = saved(&net, 0);
+    for unix in [UNIX - 86_400, UNIX, UNIX + 86_400, 0] {
+        restart_at(&mut net, 0, Some(state.clone()), unix);
+        let age = net.now.since(known(&net, 0, "c").since);
+        assert_eq!(known(&net, 0, "c").state, State::Dead);
+        assert!(age == Duration::ZERO || unix >= UNIX, "{unix}: {age:?}");
+        assert!(unix != UNIX || age >= 3600 * SECOND, "{age:?}");
+    }
+    let now = net.now;
+    net.nodes[0].forget_member(now, "c").expect("it has failed");
+    let state = saved(&net, 0);
+    for (unix, forgotten) in [(UNIX, true), (UNIX + 86_401, false), (UNIX - 86_400 * 400, true)] {
+        restart_at(&mut net, 0, Some(state.clone()), unix);
+        let (now, later) = (net.now, net.now + DAY);
+        assert_eq!(net.nodes[0].is_forgotten(now, "c"), forgotten, "{unix}");
+        assert!(!net.nodes[0].is_forgotten(later, "c"), "{unix}: not for more than a day");
+    }
+}
+
+/// Method: d joins while c is failed; then e joins by way of d alone.
+#[test]
+fn a_newcomer_learns_who_has_failed_from_those_who_saw_it() {
+    let mut net = with_c_failed();
+    let d = net.add(Config { join: vec![Target::Addr(addr(1))], ..config("d", addr(4)) });
+    net.run(10 * SECOND);
+    let c = known(&net, d, "c");
+    assert_eq!((c.state, c.heard, &*c.meta), (State::Dead, false, &*known(&net, 0, "c").meta));
+    assert!(net.saw(|i, event| i == d && *event == Event::FoundFailed { node: "c".into() }));
+    (net.stopped[0], net.stopped[1]) = (true, true);
+    let e = net.add(Config { join: vec![Target::Addr(addr(4))], ..config("e", addr(5)) });
+    net.run(30 * SECOND);
+    assert_eq!((net.state(e, "d"), net.state(e, "c")), (Some(State::Alive), None), "hearsay goes no further");
+    net.stopped[2] = false;
+    net.run(90 * SECOND);
+    assert_eq!(net.state(d, "c"), Some(State::Alive));
+    assert!(known(&net, d, "c").returned.is_some());
+}
+
+#[test]
+fn who_was_forgotten_is_not_taken_over_for_a_day() {
+    let mut net = with_c_failed();
+    let now = net.now;
+    net.nodes[0].forget_member(now, "c").expect("it has failed");
+    restart(&mut net, 0);
+    net.run(DAY - 60 * SECOND);
+    assert_eq!((net.state(0, "c"), net.state(1, "c")), (None, Some(State::Dead)));
+    net.run(600 * SECOND);
+    assert_eq!(net.state(0, "c"), Some(State::Dead));
+}
+
+/// Method: of two nodes one forgets much earlier than the other one.
+#[test]
+fn who_was_forgotten_by_time_does_not_come_back_from_a_slower_node() {
+    let mut net = with_c_failed();
+    net.nodes[0].config.forget_after = 600 * SECOND;
+    net.run(3600 * SECOND);
+    assert_eq!((net.state(0, "c"), net.state(1, "c")), (None, Some(State::Dead)));
+}
+
+#[test]
+fn a_failed_member_that_is_to_be_kept_is_not_forgotten_by_time() {
+    let mut net = with_c_failed();
+    net.nodes[0].set_kept(&["b", "c"]);
+    net.run(84 * 3600 * SECOND);
+    assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Dead), None));
+    let now = net.now;
+    assert!(net.nodes[0].forget_member(now, "c").is_ok(), "a person's word counts all the same");
+    let mut net = with_c_failed();
+    net.nodes[0].set_kept(&["c"]);
+    net.run(4 * DAY);
+    net.nodes[0].set_kept(&[]);
+    net.run(60 * SECOND);
+    assert_eq!(net.state(0, "c"), None);
+}
+
+#[test]
+fn without_a_state_the_own_former_tags_are_shown_by_peers() {
+    let mut net = joined();
+    let former = known(&net, 1, "a").meta.clone();
+    restart_at(&mut net, 0, None, UNIX);
+    net.run(30 * SECOND);
+    assert!(net.saw(|i, event| i == 0 && *event == Event::OwnSeen { meta: former.clone() }), "{:?}", net.log);
+    assert!(!net.saw(|i, event| i != 0 && matches!(event, Event::OwnSeen { .. })));
+}
+
+#[test]
+fn what_the_system_refuses_to_send_is_evidence_until_it_sends_again() {
+    let mut net = joined();
+    let now = net.now;
+    for _ in 0..3 {
+        net.nodes[0].handle_send_error(now, addr(2), SendError::Unreachable);
+    }
+    let evidence = net.nodes[0].evidence(now);
+    assert_eq!((evidence.others, evidence.unsendable, evidence.score), (2, 1, 0));
+    net.run(10 * SECOND);
+    let later = net.nodes[0].evidence(now);
+    assert_eq!(later.unsendable, 0);
+    assert_eq!(later.rounds, evidence.rounds + 10, "one each second");
+    (net.stopped[1], net.stopped[2]) = (true, true);
+    net.run(60 * SECOND);
+    let alone = net.nodes[0].evidence(now);
+    assert!(alone.rounds >= later.rounds + 60 && alone.others == 0, "{alone:?}");
+}
+
+#[test]
+fn join_entries_are_named_after_the_members_there() {
+    let targets: Vec<Target> = [1, 2, 9].map(|n| Target::Addr(addr(n))).to_vec();
+    let mut net = Net::new(&["a"]);
+    net.add(Config { join: targets.clone(), ..config("b", addr(2)) });
+    let entries = |net: &Net| -> Vec<(Target, Option<String>)> {
+        let owned = |(target, name): (&Target, Option<&str>)| (target.clone(), name.map(str::to_owned));
+        net.nodes[1].join_entries().map(owned).collect()
+    };
+    assert_eq!(entries(&net), [(targets[0].clone(), None), (targets[2].clone(), None)]);
+    net.run(10 * SECOND);
+    assert_eq!(entries(&net), [(targets[0].clone(), Some("a".into())), (targets[2].clone(), None)]);
+    // Behind a NAT it is reached, and nobody advertises that address.
+    net.aliases.push((addr(9), addr(1)));
+    net.run(120 * SECOND);
+    assert_eq!(entries(&net), [(targets[0].clone(), Some("a".into()))]);
+    net.stopped[0] = true;
+    net.run(60 * SECOND);
+    let now = net.now;
+    net.nodes[1].forget_member(now, "a").expect("it has failed");
+    assert_eq!(entries(&net), []);
+}
+
+#[test]
+fn who_moved_while_this_node_was_away_has_its_name_at_once() {
+    let mut net = joined();
+    let state = saved(&net, 0);
+    net.stopped[1] = true;
+    let moved = net.add(Config { join: vec![Target::Addr(addr(3))], ..config("b", addr(5)) });
+    net.stopped[0] = true;
+    net.run(60 * SECOND);
+    assert_eq!(known(&net, 2, "b").addr, addr(5));
+    net.log.clear();
+    restart_at(&mut net, 0, Some(state), UNIX);
+    net.run(3 * SECOND);
+    assert_eq!((known(&net, 0, "b").addr, known(&net, 0, "b").heard), (addr(5), true));
+    assert!(!net.saw(|i, event| i != moved && matches!(event, Event::Conflict { .. })), "{:?}", net.log);
+}
+
+#[test]
+fn what_makes_no_sense_is_left_out() {
+    let entry = |name: &str, addr: &str, incarnation: u32, tags: &str| {
+        serde_json::json!({ "name": name, "addr": addr, "incarnation": incarnation, "state": "failed",
+            "since": UNIX, "tags": tags, "vsn": [1, 5, 2, 2, 5, 5] })
+    };
+    let long = "x".repeat(200);
+    let (good, foreign) = (
+        crate::wire::base64::encode(&meta("c")),
+        crate::wire::base64::encode(&encode_tags([("cluster", "x")].into_iter())),
+    );
+    let members = [
+        entry("a", "127.0.0.1:7946", 7, &good),
+        entry("c", "127.0.0.3:7946", 7, &good),
+        entry("c", "127.0.0.4:7946", 8, &good),
+        entry("d", "127.0.0.4:7946", 0, &good),
+        entry("e", "224.0.0.1:7946", 1, &good),
+        entry("f", "127.0.0.6:7946", 1, "?"),
+        entry("g", "127.0.0.7:7946", 1, &foreign),
+        entry(&long, "127.0.0.8:7946", 1, &good),
+    ];
+    let saved = serde_json::json!({ "incarnation": u32::MAX, "members": members, "later": true });
+    let mut net = Net::new(&["a"]);
+    let now = net.now;
+    net.nodes[0].restore(now, UNIX, serde_json::from_value(saved).expect("a state"));
+    let names: Vec<&str> = net.nodes[0].members().map(|m| &*m.name).collect();
+    assert_eq!(names, ["a", "c"]);
+    assert_eq!((known(&net, 0, "c").addr, known(&net, 0, "a").incarnation), (addr(3), u32::MAX));
+}
