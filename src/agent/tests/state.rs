@@ -16,10 +16,12 @@ fn stored(handlers: Vec<delivery::Config>, saved: Option<Saved>) -> World {
 
 impl World {
     fn writes(&self) -> Vec<&str> {
-        let text = |action| match action {
-            &Action::Persist { ref text } => Some(text.as_str()),
-            _ => None,
-        };
+        fn text(action: &Action) -> Option<&str> {
+            match action {
+                Action::Persist { text } => Some(text),
+                _ => None,
+            }
+        }
         self.done.iter().filter_map(text).collect()
     }
 
