@@ -115,7 +115,7 @@ pub struct Rehearsed {
     pub exit: String,
     /// What picored would do then.
     pub meaning: String,
-    pub ok: bool,
+    pub succeeded: bool,
     pub took_ms: u64,
 }
 

@@ -500,7 +500,8 @@ impl Agent {
     pub(super) fn attempt_ended(&mut self, now: Instant, owner: Owner, outcome: Outcome) {
         match owner {
             Owner::Check { app, check } => {
-                if let Some(own) = self.apps.get_mut(app) {
+                let mut apps = self.apps.iter_mut().chain(&mut self.retired);
+                if let Some(own) = apps.find(|own| own.number == app) {
                     own.app.handle_attempt(now, check, outcome);
                     self.drain_checks(now);
                 }

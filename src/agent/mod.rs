@@ -150,6 +150,10 @@ pub struct Agent {
     identity: Identity,
     membership: Membership,
     apps: Vec<OwnApp>,
+    /// Apps that a reload took away, until the programs of their checks have ended.
+    retired: Vec<OwnApp>,
+    /// The last [`OwnApp::number`].
+    numbers: usize,
     delivery: Delivery,
     attempts: Attempts,
     key_source: reload::KeySource,
@@ -179,6 +183,7 @@ pub struct Agent {
     tries: Tries,
     persons: Persons,
 
+    rng: Rng,
     started: Instant,
     wall: Wall,
     lateness: Lateness,
@@ -224,6 +229,8 @@ impl Identity {
 /// One app of the file.
 struct OwnApp {
     app: App,
+    /// Never another one's, over reloads: by this, attempts find their app.
+    number: usize,
     policy: safety::AppPolicy,
     publish: Vec<IpAddr>,
     /// State and forced mark at the last look, to see a change.
@@ -274,7 +281,8 @@ impl Agent {
         let (unix, saved) = saved.unzip();
         let mut saved = saved.flatten();
         let mut rng = Rng::new(seed.rng);
-        let apps: Vec<OwnApp> = config.apps.into_iter().map(|app| OwnApp::new(app, &mut rng, now)).collect();
+        let apps = config.apps.into_iter().enumerate();
+        let apps: Vec<OwnApp> = apps.map(|(number, app)| OwnApp::new(number, app, &mut rng, now)).collect();
         let identity = Identity {
             node: config.membership.node.clone(),
             cluster: config.membership.cluster.clone(),
@@ -303,7 +311,9 @@ impl Agent {
         let mut agent = Self {
             membership: Membership::new(config.membership, &meta, seed, now),
             identity,
+            numbers: apps.len(),
             apps,
+            retired: Vec::new(),
             delivery,
             attempts: Attempts::default(),
             key_source,
@@ -323,6 +333,7 @@ impl Agent {
             followers: Vec::new(),
             tries: Tries::default(),
             persons,
+            rng,
             started: now,
             wall: Wall::default(),
             lateness: Lateness::default(),
@@ -441,7 +452,8 @@ impl Agent {
             self.membership.handle_timeout(now);
             self.count_noise(now, UNKNOWN_SOURCE);
         }
-        for own in self.apps.iter_mut().filter(|own| is_due(own.app.next_deadline())) {
+        let apps = self.apps.iter_mut().chain(&mut self.retired);
+        for own in apps.filter(|own| is_due(own.app.next_deadline())) {
             own.app.handle_timeout(now);
         }
         self.drain_checks(now);
@@ -484,7 +496,8 @@ impl Agent {
         self.actions.pop_front().or_else(|| self.membership.poll_action().map(Action::Membership))
     }
     pub fn next_deadline(&self) -> Option<Instant> {
-        let checks = earliest(self.apps.iter().map(|own| own.app.next_deadline()));
+        let apps = self.apps.iter().chain(&self.retired);
+        let checks = earliest(apps.map(|own| own.app.next_deadline()));
         let deadline = earliest([
             self.membership.next_deadline(),
             checks,
@@ -506,11 +519,12 @@ impl Agent {
 const UNKNOWN_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), 0);
 
 impl OwnApp {
-    fn new(config: AppConfig, rng: &mut Rng, now: Instant) -> Self {
+    fn new(number: usize, config: AppConfig, rng: &mut Rng, now: Instant) -> Self {
         let app = App::new(config.check, rng, now);
         let shown = (app.state(), app.is_forced());
         Self {
             app,
+            number,
             policy: config.policy,
             publish: config.publish,
             shown,

@@ -119,6 +119,11 @@ impl Overrides {
         self.words.iter()
     }
 
+    /// Of this node's apps only those that are still in the file.
+    pub fn keep_apps(&mut self, has: impl Fn(&str) -> bool) {
+        self.words.retain(|word| word.node.is_some() || word.app.as_deref().is_none_or(&has));
+    }
+
     /// `unix_now`: seconds since 1970, at `now`.
     pub fn saved(&self, now: Instant, unix_now: u64) -> Saved {
         let saved = |word: &Override| SavedWord {

@@ -73,7 +73,7 @@ impl Agent {
             shown.output = shown.output.replace(&*secret, MASK);
         }
         shown.exit = news::exit_text(exit);
-        (shown.ok, shown.meaning) = (rehearsed.ok, rehearsed.meaning.into());
+        (shown.succeeded, shown.meaning) = (rehearsed.ok, rehearsed.meaning.into());
         shown.took_ms = u64::try_from(now.since(rehearsed.started).as_millis()).unwrap_or(u64::MAX);
         self.reply(client, reply_line(&shown));
     }

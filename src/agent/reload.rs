@@ -1,12 +1,15 @@
 //! What changes while the agent runs: the configuration, read anew by the driver, and the gossip keys, by queries.
 
-use crate::agent::{Action, Agent, ClientId, news};
+use core::net::IpAddr;
+
+use crate::agent::{Action, Agent, AppConfig, ClientId, OwnApp, gates, news};
 use crate::control::text::cut;
 use crate::control::{Reloaded, error_line, reply_line};
 use crate::limits::REASON_MAX;
 use crate::membership::{Changeable, QueryId};
 use crate::time::Instant;
 use crate::wire::crypt::KeyRing;
+use crate::{check, delivery, safety};
 
 /// A configuration that was read anew: what can be taken over now, and names of what differs.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +18,12 @@ pub struct Reload {
     pub keys: KeyRing,
     pub keys_file: Option<Box<str>>,
     pub tags: Vec<(Box<str>, Box<str>)>,
+    pub publish: Vec<IpAddr>,
+    pub apps: Vec<AppConfig>,
+    pub handlers: Vec<delivery::Config>,
+    pub safety: safety::Config,
+    /// What is logged, whatever a person said meanwhile.
+    pub log_level: log::LevelFilter,
     pub no_effect: Vec<Box<str>>,
     /// Keys of the file that differ and take effect now. The gossip keys and their file are not among them: the agent
     /// knows those in use.
@@ -65,14 +74,54 @@ impl Agent {
     }
 
     fn take_over(&mut self, now: Instant, reload: Reload) -> Reloaded {
-        let Reload { membership, keys, keys_file, tags, no_effect, changed, at_restart } = reload;
+        let Reload { membership, keys, keys_file, tags, publish, apps, handlers, .. } = reload;
+        let (changed, at_restart) = (reload.changed, reload.at_restart);
         let mut reloaded = Reloaded { changed, at_restart, notes: Vec::new() };
         self.take_over_keys(now, keys, keys_file, &mut reloaded);
         self.membership.reconfigure(now, membership);
-        self.identity.no_effect = no_effect;
-        self.dirty |= tags != self.identity.tags;
-        self.identity.tags = tags;
+        self.identity.no_effect = reload.no_effect;
+        (self.identity.tags, self.identity.publish) = (tags, publish);
+        self.gates.reconfigure(reload.safety);
+        self.has_one_handlers = gates::has_one(&handlers);
+        self.take_over_apps(now, apps);
+        self.delivery.reconfigure(handlers, now);
+        self.persons.overrides.keep_apps(|name| self.apps.iter().any(|own| *own.app.config().name == *name));
+        self.apply_overrides(now);
+        if core::mem::take(&mut self.persons.level_changed) {
+            self.actions.push_back(Action::LogLevel { level: reload.log_level });
+        }
         reloaded
+    }
+
+    /// By name: what stays keeps all that it knows; what is gone has no instance any more, and only the programs of its
+    /// checks are waited for.
+    fn take_over_apps(&mut self, now: Instant, configs: Vec<AppConfig>) {
+        let mut old = core::mem::take(&mut self.apps);
+        old.append(&mut self.retired);
+        for config in configs {
+            let own = match old.iter().position(|own| own.app.config().name == config.check.name) {
+                Some(index) => {
+                    let mut own = old.remove(index);
+                    // Also `grace` would begin anew.
+                    if *own.app.config() != config.check {
+                        own.app.reconfigure(config.check, &mut self.rng, now);
+                    }
+                    (own.policy, own.publish) = (config.policy, config.publish);
+                    own
+                }
+                None => {
+                    self.numbers += 1;
+                    OwnApp::new(self.numbers, config, &mut self.rng, now)
+                }
+            };
+            self.apps.push(own);
+        }
+        for mut own in old {
+            let nothing = check::Config { checks: Vec::new(), ..own.app.config().clone() };
+            own.app.reconfigure(nothing, &mut self.rng, now);
+            self.retired.push(own);
+        }
+        self.drain_checks(now);
     }
 
     /// The keys and where they are kept, or neither.

@@ -10,8 +10,8 @@ use crate::safety::Address;
 use crate::time::Instant;
 
 impl Agent {
-    /// `sync`, of one handler or all. Nobody else is told: there is no message for it, so what another node runs has
-    /// to be said there, and the answer names it.
+    /// `sync`, of one handler or all. Nobody else is told, for there is no message for it: it is run here, whoever the
+    /// runner is, and its number makes this node the next one.
     pub(super) fn answer_sync(
         &mut self,
         now: Instant,
@@ -79,7 +79,9 @@ impl Agent {
             set.iter().map(|entry| entry.addr).filter(lacks).map(|addr| addr.to_string()).collect()
         };
         let is_one = job.config.place == Place::One;
-        let here = !is_one || job.runner.as_deref() == Some(&*self.identity.node);
+        let is_runner = !is_one || job.runner.as_deref() == Some(&*self.identity.node);
+        let text = self.what_happens(job, publish.is_some(), is_runner, dry_run);
+        let can = self.may_act.is_ok() && publish.is_some() && !job.gave_up;
         Some(SyncJob {
             handler: job.config.name.to_string(),
             app: name.into(),
@@ -88,8 +90,8 @@ impl Agent {
             remove: publish.map(|set| lacking(&before, set)).unwrap_or_default(),
             guard: verdict.guard.as_ref().map(ToString::to_string),
             runner: job.runner.as_deref().map(str::to_owned),
-            here,
-            text: self.what_happens(job, verdict.publish.is_some(), here, dry_run),
+            here: can && (is_runner || !dry_run),
+            text,
         })
     }
 
@@ -99,18 +101,19 @@ impl Agent {
         by.into_iter().find(|(name, _)| **name == *handler).and_then(|(_, set)| set)
     }
 
-    fn what_happens(&self, job: &HandlerStatus<'_>, has_set: bool, here: bool, dry_run: bool) -> String {
+    fn what_happens(&self, job: &HandlerStatus<'_>, has_set: bool, is_runner: bool, dry_run: bool) -> String {
         let name = &job.config.name;
         if let Err(reason) = &self.may_act {
             return format!("runs nothing: {reason}");
         }
         match &job.runner {
-            Some(runner) if !here => {
-                format!("{runner} is the runner: say `picored sync {name}` there")
-            }
-            None if !here => "no node can run it now: see `picored status` on each".into(),
             _ if !has_set => "runs nothing: no set is known to be right".into(),
+            _ if job.gave_up => "runs nothing: it gave up here, until the configuration is reloaded".into(),
             _ if job.phase == "running" => "runs already; once more after that".into(),
+            Some(runner) if !is_runner && dry_run => {
+                format!("{runner} is the runner; `picored sync {name}` here would run it here")
+            }
+            Some(runner) if !is_runner => format!("runs here now, though {runner} was the runner"),
             _ if dry_run => "would run here".into(),
             _ => "runs here now".into(),
         }

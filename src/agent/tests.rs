@@ -1,6 +1,7 @@
 //! The parts joined, by way of the public methods only.
 
 mod overrides;
+mod persons;
 mod reload;
 mod state;
 mod tries;
@@ -91,6 +92,8 @@ struct World {
     now: Instant,
     done: Vec<Action>,
     runs_hang: bool,
+    /// Checks are not answered.
+    attempts_hang: bool,
     /// How writing the state ends; `None`: not at all.
     persists: Option<Result<(), String>>,
 }
@@ -103,7 +106,8 @@ impl World {
 
     fn of(agent: Agent) -> Self {
         let (done, persists) = (Vec::new(), Some(Ok(())));
-        let mut world = Self { agent, now: Instant::ZERO, done, runs_hang: false, persists };
+        let mut world =
+            Self { agent, now: Instant::ZERO, done, runs_hang: false, attempts_hang: false, persists };
         world.drain();
         world
     }
@@ -113,7 +117,9 @@ impl World {
         loop {
             while self.agent.poll_transmit(self.now, &mut packet).is_some() {}
             let Some(action) = self.agent.poll_action() else { return };
-            if let Action::Attempt { id, .. } = &action {
+            if let Action::Attempt { id, .. } = &action
+                && !self.attempts_hang
+            {
                 self.agent.handle_attempt(self.now, *id, Outcome::Pass("connected".into()));
             }
             if let Action::Run { id, .. } = &action

@@ -169,7 +169,8 @@ impl Agent {
 
     /// Hands out what the checks want done, and sees whether an app changed.
     pub(super) fn drain_checks(&mut self, now: Instant) {
-        for (app, own) in self.apps.iter_mut().enumerate() {
+        for own in self.apps.iter_mut().chain(&mut self.retired) {
+            let app = own.number;
             while let Some(action) = own.app.poll_action() {
                 match action {
                     check::Action::Start { check, target } => {
@@ -196,6 +197,7 @@ impl Agent {
             self.dirty |= shown != own.shown;
             own.shown = shown;
         }
+        self.retired.retain(|own| !own.app.is_idle());
     }
 
     // Apps and handlers.

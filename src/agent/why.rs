@@ -103,6 +103,9 @@ impl Agent {
         let others = situation.instances.iter().any(|there| {
             there.node != entry.node && there.member.is_running() && there.addrs.contains(&entry.addr)
         });
+        if let Some((_, reason)) = situation.verdict.held.iter().find(|(held, _)| held.addr == entry.addr) {
+            return format!("{state}: {reason}");
+        }
         match (wanted, publish) {
             _ if others && !instance.member.is_running() => {
                 format!("{state}; a running node has this address, and is judged instead")
@@ -167,18 +170,10 @@ impl Agent {
 
     /// What a handler waits for; `None`: for nothing.
     pub(super) fn waits_for(&self, job: &HandlerStatus<'_>) -> Option<String> {
-        Some(match job.phase {
-            "debouncing" => "for a moment, so that changes that come together are told together".into(),
-            "backoff" => "after a failure, before it tries again".into(),
-            "waiting" => match &self.may_act {
-                Err(reason) => reason.to_string(),
-                Ok(()) => "for a run elsewhere, for its turn, or for min_interval".into(),
-            },
-            "stands back" if job.gave_up => "for a reload: it gave up here".into(),
-            "stands back" => "for 10 min after failures; another node acts".into(),
-            "stuck" => "for a run that does not end, not even by KILL".into(),
-            _ => return None,
-        })
+        match job.phase {
+            "stuck" => Some("for a run that does not end, not even by KILL".into()),
+            _ => job.waiting.map(ToString::to_string),
+        }
     }
 }
 

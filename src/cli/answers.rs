@@ -88,7 +88,7 @@ fn listed(addresses: &[String]) -> String {
 
 /// All that the handler was told and said. Its lines are as long as they are: they are to be read as they came.
 pub fn rehearsed(rehearsed: &Rehearsed, colour: bool) -> String {
-    let Rehearsed { handler, argv, user, env, stdin, output, exit, meaning, ok, took_ms } = rehearsed;
+    let Rehearsed { handler, argv, user, env, stdin, output, exit, meaning, succeeded, took_ms } = rehearsed;
     let mut out = String::new();
     labelled(&mut out, "handler", handler);
     labelled(&mut out, "program", &argv.join(" "));
@@ -101,7 +101,7 @@ pub fn rehearsed(rehearsed: &Rehearsed, colour: bool) -> String {
     }
     block(&mut out, "standard input", stdin);
     block(&mut out, "output", output);
-    let tone = if *ok { Tone::Good } else { Tone::Bad };
+    let tone = if *succeeded { Tone::Good } else { Tone::Bad };
     let took = duration(Duration::from_millis(*took_ms));
     let text = format!("{} after {took} ({})", printable(exit), printable(meaning));
     say(&mut out, &format!("{:<10}{}", "ended", tone.paint(&text, colour)));

@@ -204,7 +204,7 @@ fn test_handler(socket: &Path, request: &Request, json: bool) -> Result<u8, Fail
     connection.set_patience(Some(END_TIMEOUT))?;
     let line = connection.reply()?;
     let rehearsed: Rehearsed = read(&line)?;
-    let code = if rehearsed.ok { exit::DONE } else { exit::REFUSED };
+    let code = if rehearsed.succeeded { exit::DONE } else { exit::REFUSED };
     let text = if json { format!("{line}\n") } else { answers::rehearsed(&rehearsed, has_colour()) };
     Ok(print_then(&text, code))
 }

@@ -171,9 +171,9 @@ Exit codes: 0 done, 1 refused, 64 usage, 69 no daemon, 71 system error.",
         arguments: "[HANDLER] [--dry-run] [--force] [--json]",
         summary: "runs the sync handlers now, through the gates",
         text: "\
+Without debounce and backoff, and here, even where another node is the runner.
 Where nothing was ever told and nodes are missing, this is also the word that
-lets the first run happen. Only the runner of a handler runs it: where this
-node is not, the answer names the one where it has to be said.
+lets the first run happen.
 
   --dry-run  only say what would be told, and where
   --force    once without `max_remove`; no other gate is skipped
@@ -184,7 +184,7 @@ Exit codes: 0 at least one runs here, 1 refused, or none runs here, 64 usage,
     },
     Help {
         name: "test-handler",
-        arguments: "NAME [--event E] [--app A] [--node N] [--json]",
+        arguments: "NAME [--event E] [--app A] [--node N]",
         summary: "runs a handler with PICORED_DRY_RUN=1 and shows all of it",
         text: "\
 It is told what a run at this moment would be told. Shows environment (values

@@ -9,10 +9,8 @@ impl Config {
     /// restart stays as it is here, so that it is named at each reload until then.
     pub fn reload(&mut self, new: Self) -> Reload {
         let mut at_restart = differences(self, &new);
-        let tags_fit = self.takes_tags(&new);
-        if !tags_fit {
-            at_restart.push("tags".into());
-        }
+        let parts = parts(self, &new);
+        let fits = self.takes_parts(&new);
         let (ours, theirs) = (&mut self.agent, new.agent);
         let membership = Changeable::of(&theirs.membership);
         let before = Changeable::of(&ours.membership);
@@ -21,14 +19,19 @@ impl Config {
             ("members", before.members != membership.members),
             ("allow", before.allow != membership.allow),
             ("forget_after", before.forget_after != membership.forget_after),
-            ("tags", tags_fit && ours.tags != theirs.tags),
+            ("safety", ours.safety != theirs.safety),
             ("log", self.log != new.log),
         ];
         let changed = looked_at.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned());
-        let changed = changed.collect();
-        if tags_fit {
-            ours.tags = theirs.tags;
+        let mut changed: Vec<String> = changed.collect();
+        if fits {
+            changed.extend(parts);
+            (ours.tags, ours.publish) = (theirs.tags, theirs.publish);
+            (ours.apps, ours.handlers) = (theirs.apps, theirs.handlers);
+        } else {
+            at_restart.extend(parts);
         }
+        ours.safety = theirs.safety;
         let of_membership = &mut ours.membership;
         of_membership.join.clone_from(&membership.join);
         of_membership.members.clone_from(&membership.members);
@@ -41,16 +44,35 @@ impl Config {
             keys: theirs.membership.keys,
             keys_file: theirs.keys_file,
             tags: ours.tags.clone(),
+            publish: ours.publish.clone(),
+            apps: ours.apps.clone(),
+            handlers: ours.handlers.clone(),
+            safety: ours.safety.clone(),
+            log_level: self.log.level,
             no_effect: ours.no_effect.clone(),
             changed,
             at_restart,
         }
     }
 
-    /// Whether the new tags fit beside what the apps and handlers that run now say; beside the new ones they do.
-    fn takes_tags(&self, new: &Self) -> bool {
-        metadata::problem(&self.agent, &new.agent.tags).is_none()
+    /// Whether what the new parts say fits into the metadata together with the cluster's name that stays; with the new
+    /// one it does.
+    fn takes_parts(&self, new: &Self) -> bool {
+        let mut agent = new.agent.clone();
+        agent.membership.cluster.clone_from(&self.agent.membership.cluster);
+        metadata::problem(&agent, &new.agent.tags).is_none()
     }
+}
+
+/// The keys of the file that differ and that the metadata are made of.
+fn parts(ours: &Config, theirs: &Config) -> Vec<String> {
+    let (agent, new) = (&ours.agent, &theirs.agent);
+    let looked_at = [("tags", agent.tags != new.tags), ("publish", agent.publish != new.publish)];
+    let differ = looked_at.into_iter().filter(|(_, differs)| *differs);
+    let mut names: Vec<String> = differ.map(|(name, _)| name.to_owned()).collect();
+    names.extend(each("apps", &agent.apps, &new.apps, |app| &app.check.name));
+    names.extend(each("handlers", &agent.handlers, &new.handlers, |handler| &handler.name));
+    names
 }
 
 /// The keys of the file that differ and take effect at a restart only.
@@ -64,11 +86,9 @@ fn differences(ours: &Config, theirs: &Config) -> Vec<String> {
         ("bind", bind),
         // Where it is not given, it follows `bind`.
         ("advertise", !bind && ours.advertise != theirs.advertise),
-        ("publish", agent.publish != new.publish),
         ("profile", ours.profile != theirs.profile),
         ("label", member.label != new_member.label),
         ("peers", member.delegate_versions != new_member.delegate_versions),
-        ("safety", agent.safety != new.safety),
         ("state", ours.state != theirs.state),
         ("control", ours.control != theirs.control),
     ];
@@ -77,8 +97,6 @@ fn differences(ours: &Config, theirs: &Config) -> Vec<String> {
     if ours.profile == theirs.profile {
         names.extend(timing(&member.timing, &new_member.timing).map(str::to_owned));
     }
-    names.extend(each("apps", &agent.apps, &new.apps, |app| &app.check.name));
-    names.extend(each("handlers", &agent.handlers, &new.handlers, |handler| &handler.name));
     names
 }
 
@@ -110,6 +128,7 @@ fn each<T: PartialEq>(part: &str, ours: &[T], theirs: &[T], name: impl Fn(&T) ->
             names.push(named);
         }
     }
+    names.sort_unstable();
     names
 }
 
@@ -152,23 +171,22 @@ mod tests {
         }"#;
         let mut running = parse(OLD);
         let first = running.reload(parse(new));
-        let changed = ["join", "members", "allow", "forget_after", "tags", "log"];
-        assert_eq!(first.changed, changed);
-        let at_restart = [
-            "cluster",
-            "bind",
-            "publish",
-            "label",
-            "peers",
+        let changed = [
+            "join",
+            "members",
+            "allow",
+            "forget_after",
             "safety",
-            "state",
-            "control",
-            "probe_interval",
-            "apps.web",
+            "log",
+            "tags",
+            "publish",
             "apps.db",
+            "apps.web",
             "handlers.dns",
             "handlers.new",
         ];
+        assert_eq!(first.changed, changed);
+        let at_restart = ["cluster", "bind", "label", "peers", "state", "control", "probe_interval"];
         assert_eq!(first.at_restart, at_restart);
         assert_eq!((first.keys.keys.len(), first.keys_file.as_deref()), (2, Some("/b.keys")));
         assert_eq!(first.membership, Changeable::of(&parse(new).agent.membership));
@@ -188,19 +206,18 @@ mod tests {
     }
 
     #[test]
-    fn tags_that_do_not_fit_beside_the_apps_that_run_wait_with_the_apps() {
-        let long = "x".repeat(40);
-        let apps = |n| {
-            let app = |i| format!("\"{long}{i}\": {{ \"checks\": [{{ \"tcp\": \"127.0.0.1:80\" }}] }}");
-            (0..n).map(app).collect::<Vec<_>>().join(",")
+    fn what_does_not_fit_beside_the_cluster_s_name_that_stays_waits_with_the_new_one() {
+        let app =
+            |n| format!("\"{}{n}\": {{ \"checks\": [{{ \"tcp\": \"127.0.0.1:80\" }}] }}", "x".repeat(60));
+        let config = |cluster: usize, apps: usize| {
+            let apps: Vec<String> = (0..apps).map(app).collect();
+            let (cluster, apps) = ("c".repeat(cluster), apps.join(","));
+            parse(&format!(r#"{{ "bind": "127.0.0.1", "cluster": "{cluster}", "apps": {{ {apps} }} }}"#))
         };
-        let config = |n, tags: &str| {
-            parse(&format!(r#"{{ "bind": "127.0.0.1", "apps": {{ {} }}, "tags": {{ {tags} }} }}"#, apps(n)))
-        };
-        let tag = format!(r#""t": "{}""#, "y".repeat(200));
-        let mut running = config(6, "");
-        let reload = running.reload(config(1, &tag));
-        assert!(reload.at_restart.contains(&"tags".to_owned()) && reload.tags.is_empty());
-        assert!(!reload.changed.contains(&"tags".to_owned()));
+        let mut running = config(64, 1);
+        let reload = running.reload(config(1, 6));
+        assert!(reload.at_restart.contains(&format!("apps.{}5", "x".repeat(60))), "{reload:?}");
+        assert_eq!((reload.changed, reload.apps.len()), (vec![], 1));
+        assert_eq!(running.reload(config(64, 2)).apps.len(), 2);
     }
 }

@@ -68,7 +68,8 @@ impl Delivery {
         else {
             return Err(unknown("handler", wanted.handler, self.configs().map(|config| &*config.name)));
         };
-        if handler.has_run() {
+        let mut retired = self.retired.iter().filter(|retired| retired.config.name == handler.config.name);
+        if handler.has_run() || retired.any(Handler::has_run) {
             return Err(format!("{} runs at this moment; try again when it has ended", wanted.handler));
         }
         if let Some(rehearsal) = &self.rehearsal {

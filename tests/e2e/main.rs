@@ -10,5 +10,6 @@ mod daemon;
 mod host;
 mod leaks;
 mod peers;
+mod persons;
 mod state;
 mod web;

@@ -33,6 +33,11 @@ fn reload(ring: KeyRing, file: Option<&str>) -> Reload {
         keys: ring,
         keys_file: file.map(Into::into),
         tags: config.tags,
+        publish: config.publish,
+        apps: config.apps,
+        handlers: config.handlers,
+        safety: config.safety,
+        log_level: log::LevelFilter::Info,
         no_effect: Vec::new(),
         changed: Vec::new(),
         at_restart: Vec::new(),
@@ -248,4 +253,123 @@ fn keys_of_the_configuration_itself_are_not_written() {
     assert!(told(&mut world));
     world.reload(reload(keys(&[OLD, NEW]), None));
     assert!(!told(&mut world));
+}
+
+fn app(name: &str, target: Target) -> AppConfig {
+    let mut web = config(Vec::new()).apps.remove(0);
+    web.check.name = name.into();
+    web.check.checks[0].target = target;
+    web
+}
+
+fn tcp(port: u16) -> Target {
+    Target::Tcp(format!("127.0.0.1:{port}").parse().unwrap())
+}
+
+fn with_apps(apps: Vec<AppConfig>) -> Reload {
+    Reload { apps, ..reload(keys(&[OLD]), Some("/k")) }
+}
+
+impl World {
+    fn attempts(&self) -> Vec<(AttemptId, Target)> {
+        let of = |action: &Action| match action {
+            Action::Attempt { id, target } => Some((*id, target.clone())),
+            _ => None,
+        };
+        self.done.iter().filter_map(of).collect()
+    }
+
+    fn own_tags(&mut self) -> std::collections::BTreeMap<String, String> {
+        let line = self.ask(r#"{"cmd":"members"}"#).remove(0);
+        let members: crate::control::Members = serde_json::from_str(&line).unwrap();
+        members.members.into_iter().next().unwrap().tags
+    }
+}
+
+#[test]
+fn apps_come_stay_and_go_by_name() {
+    let mut world = encrypted(Some("/k"));
+    world.ask(r#"{"cmd":"app","app":"web","to":"down"}"#);
+    let since = world.status().apps[0].since_secs;
+    world.reload(with_apps(vec![app("db", tcp(5_432)), app("web", tcp(80))]));
+    world.run_for(secs(30));
+    let tags = world.own_tags();
+    assert_eq!((&*tags["a.web"], &*tags["a.db"]), ("down!", "up"));
+    let status = world.status();
+    assert_eq!(status.apps[1].since_secs, since + 30, "what stays is not touched");
+    world.reload(with_apps(vec![app("db", tcp(5_432))]));
+    let tags = world.own_tags();
+    assert!(!tags.contains_key("a.web") && tags["a.db"] == "up", "{tags:?}");
+    let status = world.status();
+    assert_eq!((status.apps.len(), status.overrides.len()), (1, 0), "nobody's word is about what is gone");
+    world.done.clear();
+    world.run_for(secs(60));
+    assert!(world.attempts().iter().all(|(_, target)| *target == tcp(5_432)));
+    assert!(world.attempts().len() >= 5);
+    assert_eq!(world.runs(), 0, "no handler runs because of it");
+}
+
+/// Goal: what a retired app's program says late is nobody else's, and it is waited for, and killed at last.
+#[test]
+fn a_program_of_an_app_that_is_gone_is_ended_and_its_word_finds_nobody() {
+    let exec = Target::Exec(Box::new(crate::check::attempt::ExecTarget {
+        argv: vec!["/bin/check".into()],
+        warn_ok: false,
+    }));
+    let mut world = encrypted(Some("/k"));
+    world.attempts_hang = true;
+    world.reload(with_apps(vec![app("old", exec.clone()), app("web", tcp(80))]));
+    world.done.clear();
+    world.run_for(secs(1));
+    let is_exec = |(_, target): &(AttemptId, Target)| *target == exec;
+    let (id, _) = world.attempts().into_iter().find(is_exec).expect("it was started");
+    // One less before "web", so that a place in the list would be another app's.
+    world.reload(with_apps(vec![app("web", tcp(80))]));
+    assert!(world.done.contains(&Action::AttemptAbort { id }));
+    world.run_for(secs(10));
+    assert!(world.done.contains(&Action::AttemptKill { id }));
+    assert_eq!(world.agent.retired.len(), 1);
+    let before = world.status().apps;
+    world.agent.handle_attempt(world.now, id, Outcome::Fail("killed".into()));
+    world.drain();
+    assert_eq!((world.status().apps, world.agent.retired.len()), (before, 0));
+}
+
+#[test]
+fn an_app_that_is_back_before_its_program_ended_starts_no_second_one() {
+    let exec = Target::Exec(Box::new(crate::check::attempt::ExecTarget {
+        argv: vec!["/bin/check".into()],
+        warn_ok: false,
+    }));
+    let mut world = encrypted(Some("/k"));
+    world.attempts_hang = true;
+    let apps = vec![app("old", exec.clone())];
+    world.reload(with_apps(apps.clone()));
+    world.done.clear();
+    world.run_for(secs(1));
+    let started = |world: &World| world.attempts().iter().filter(|(_, target)| *target == exec).count();
+    assert_eq!(started(&world), 1);
+    world.reload(with_apps(Vec::new()));
+    world.reload(with_apps(apps));
+    world.done.clear();
+    world.run_for(secs(60));
+    assert_eq!(started(&world), 0, "the first one has not ended");
+}
+
+#[test]
+fn a_reload_takes_over_publish_and_ends_what_a_person_said_of_the_log() {
+    let mut world = encrypted(Some("/k"));
+    let lines = world.ask(r#"{"cmd":"log-level","level":"debug"}"#);
+    assert!(lines[0].contains("logs debug until the next restart or reload"), "{lines:?}");
+    assert!(world.done.contains(&Action::LogLevel { level: log::LevelFilter::Debug }));
+    let publish = vec!["203.0.113.9".parse().unwrap()];
+    let levels = |world: &World| {
+        let levels = world.done.iter().filter(|action| matches!(action, Action::LogLevel { .. }));
+        levels.cloned().collect::<Vec<_>>()
+    };
+    world.reload(Reload { publish, ..reload(keys(&[OLD]), Some("/k")) });
+    assert_eq!(levels(&world), [Action::LogLevel { level: log::LevelFilter::Info }]);
+    assert_eq!(world.own_tags()["p"], "203.0.113.9");
+    world.reload(reload(keys(&[OLD]), Some("/k")));
+    assert_eq!((levels(&world), world.own_tags().get("p")), (vec![], None));
 }
