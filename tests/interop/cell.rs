@@ -1,18 +1,16 @@
 //! A cell of the matrix: whether it can run, its cluster, and its line in the table.
 
 use std::cell::RefCell;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use crate::bare;
 use crate::daemon::skip;
 use crate::net::{self, Net};
 use crate::peer::{self, Kind, Options, Peer};
+use crate::results;
 
 /// A key for tests only.
 pub const KEY: &str = "cGljb3JlZCBhbmQgc2VyZiwgb25seSBmb3IgdGVzdHM=";
@@ -82,13 +80,7 @@ impl Drop for Line {
         let setting = if self.setting.encrypted { "encrypted" } else { "plain" };
         let figures = self.setting.noted.borrow();
         // Of this run alone; scripts/interop makes the table of it.
-        let Some(path) = env::var_os("INTEROP_RESULTS") else { return };
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        // The test's name, for the order of the table.
-        let test = thread::current().name().unwrap_or_default().to_owned();
-        let line = format!("{test}\t{}\t{setting}\t{}\t{figures}\n", self.what, self.result);
-        let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
-        assert!(written.is_ok() || thread::panicking(), "{}: {written:?}", path.display());
+        results::append("INTEROP_RESULTS", &[self.what, setting, self.result, &figures]);
     }
 }
 
@@ -101,22 +93,8 @@ pub fn available() -> bool {
 }
 
 fn missing() -> Option<String> {
-    let quiet = |program: &str, args: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    for (program, args) in
-        [("serf", &["version"][..]), ("ip", &["-V"]), ("nft", &["--version"]), ("setpriv", &["--version"])]
-    {
-        if !quiet(program, args) {
-            return Some(format!("{program} is not installed"));
-        }
-    }
-    if let Err(why) = net::works() {
-        return Some(format!("no networks can be made here (are you root?): {why}"));
-    }
-    bare::program().err().map(|why| format!("the memberlist program cannot be built: {why}"))
+    net::missing(&[("serf", &["version"])])
+        .or_else(|| bare::program().err().map(|why| format!("the memberlist program cannot be built: {why}")))
 }
 
 /// For something everybody is to know. Gossip sends each piece of news four times among five, to members picked at

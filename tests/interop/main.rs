@@ -13,6 +13,7 @@ mod cell;
 mod net;
 mod peer;
 mod picored;
+mod results;
 mod serf;
 mod watch;
 
@@ -21,6 +22,7 @@ mod adverse;
 mod blocked;
 mod crashes;
 mod cuts;
+mod disturbances;
 mod failures;
 mod formats;
 mod joins;

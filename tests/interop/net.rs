@@ -7,20 +7,19 @@
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::cell::Setting;
 use crate::daemon::wait_for;
 
-const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+pub const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The router's address on every link.
-const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 
 /// The longest that a new link may take to work; each try lasts a hundredth of it.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -102,9 +101,11 @@ impl Net {
         self.nodes.borrow().len()
     }
 
-    /// Does it at node `n`: what is started there lives there.
+    /// Does it at node `n`, 0 is the router: what is started there lives there.
     pub fn within<T>(&self, n: u8, work: impl FnOnce() -> T) -> T {
-        enter(&self.nodes.borrow()[usize::from(n) - 1]);
+        if n > 0 {
+            enter(&self.nodes.borrow()[usize::from(n) - 1]);
+        }
         let done = work();
         enter(&self.router);
         done
@@ -132,9 +133,9 @@ impl Net {
         rule(&format!("cuts oifname n{n} drop"));
     }
 
-    /// Undoes all of the above.
+    /// Undoes all of the above, and what tests added to these chains with [`rule`].
     pub fn heal(&self) {
-        pipe("nft", &["-f", "-"], "flush chain inet interop cuts\n");
+        pipe("nft", &["-f", "-"], "flush chain inet interop cuts\nflush chain inet interop gone\n");
     }
 
     /// From now on so many of a hundred packets between nodes are lost, TCP's too; 0 ends it.
@@ -164,23 +165,45 @@ pub fn addr6(n: u8) -> IpAddr {
 
 const RULES: &str = "
 table inet interop {
+    # Between nodes; and, of the rules of the tests, what the router itself must not get either.
     chain cuts { }
+    chain gone { }
     chain loss { }
+    chain input {
+        type filter hook input priority 0; policy accept
+        jump gone
+    }
     chain forward {
         type filter hook forward priority 0; policy accept
         jump cuts
+        jump gone
         jump loss
     }
 }
 ";
 
-fn rule(text: &str) {
+/// Adds a rule, `CHAIN MATCH VERDICT`.
+pub fn rule(text: &str) {
     pipe("nft", &["-f", "-"], &format!("add rule inet interop {text}\n"));
 }
 
-/// Whether all that the cells need can be had in a namespace of its own: links, forwarding, rules that drop by chance.
+/// What is missing of these programs (with arguments that do no harm) and of what [`Net`] needs.
+pub fn missing(programs: &[(&str, &[&str])]) -> Option<String> {
+    let quiet = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let own: [(&str, &[&str]); 3] = [("ip", &["-V"]), ("nft", &["--version"]), ("setpriv", &["--version"])];
+    let absent = programs.iter().chain(&own).find(|(program, args)| !quiet(program, args));
+    absent
+        .map(|(program, _)| format!("{program} is not installed"))
+        .or_else(|| works().err().map(|why| format!("no networks can be made here (are you root?): {why}")))
+}
+
+/// Whether all that the tests need can be had in a namespace of its own: links, forwarding, rules that drop by chance.
 /// An error says what cannot.
-pub fn works() -> Result<(), String> {
+fn works() -> Result<(), String> {
     let script =
         format!("set -e; ip link add n1 type veth peer name eth0; echo 1 >{FORWARDING}; exec nft -f -");
     let rules = format!("{RULES}add rule inet interop loss iifname n1 numgen random mod 100 < 5 drop\n");
@@ -188,7 +211,7 @@ pub fn works() -> Result<(), String> {
 }
 
 /// Runs a program on a text; it must succeed.
-fn pipe(program: &str, args: &[&str], input: &str) {
+pub fn pipe(program: &str, args: &[&str], input: &str) {
     try_pipe(program, args, input).unwrap_or_else(|why| panic!("{why}; told:\n{input}"));
 }
 
@@ -237,41 +260,4 @@ impl Drop for Holder {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// The disturbances disturb, and healing heals: else many a cell would show nothing.
-#[test]
-fn what_is_cut_or_lost_does_not_arrive() {
-    crate::cell::run("the network drops what it is told to", false, cut_or_lost);
-}
-
-fn cut_or_lost(_: &Setting) -> String {
-    let net = Net::new(2);
-    let socket = |n: u8| net.within(n, || UdpSocket::bind((addr(n), 7946)).expect("its address"));
-    let (one, two) = (socket(1), socket(2));
-    let arrived = |from: &UdpSocket, to: &UdpSocket, count: u32| {
-        let whom = to.local_addr().expect("bound");
-        (0..count).for_each(|_| assert_eq!(from.send_to(b"x", whom).ok(), Some(1), "sending never fails"));
-        to.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
-        (0..count).take_while(|_| to.recv_from(&mut [0; 9]).is_ok()).count()
-    };
-    // ARP queues only a few packets.
-    assert_eq!((arrived(&one, &two, 1), arrived(&two, &one, 1)), (1, 1));
-    net.drop_udp_one_way(1, 2);
-    assert_eq!((arrived(&one, &two, 1), arrived(&two, &one, 1)), (0, 1));
-    net.heal();
-    assert_eq!(arrived(&one, &two, 1), 1);
-    let listener = net.within(2, || TcpListener::bind((addr(2), 7946)).expect("its address"));
-    let limit = Duration::from_millis(500);
-    let reach =
-        || net.within(1, || TcpStream::connect_timeout(&listener.local_addr().expect("bound"), limit));
-    net.drop_udp(1, 2);
-    assert!(reach().is_ok(), "TCP goes on");
-    net.cut(2);
-    assert!(reach().is_err(), "the cable is pulled");
-    net.heal();
-    net.lose(30);
-    let came = arrived(&one, &two, 200);
-    assert!((90..190).contains(&came), "{came} of 200 packets under 30 % loss");
-    format!("{came} of 200 arrive under 30 % loss")
 }

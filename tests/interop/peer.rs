@@ -219,7 +219,7 @@ pub struct Process {
 }
 
 impl Process {
-    fn new(net: &Rc<Net>, place: u8, name: &str, options: Options) -> Self {
+    pub fn new(net: &Rc<Net>, place: u8, name: &str, options: Options) -> Self {
         let name = name.to_owned();
         Self { name, place, options, folder: Folder::new(), net: net.clone(), child: None, stopped: false }
     }
@@ -248,6 +248,10 @@ impl Process {
 
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Can be asked something: it was started, not ended by us, and not stopped.
@@ -285,9 +289,8 @@ impl Process {
         self.stopped = false;
     }
 
-    fn set_stopped(&mut self, stopped: bool) {
-        let child = self.child.as_ref().expect("it runs");
-        signal(child.id(), if stopped { Signal::STOP } else { Signal::CONT });
+    pub fn set_stopped(&mut self, stopped: bool) {
+        signal(self.pid().expect("it runs"), if stopped { Signal::STOP } else { Signal::CONT });
         self.stopped = stopped;
     }
 
