@@ -21,11 +21,15 @@ interop: ## picored among real Serf agents and memberlist programs; prints the m
 	@scripts/setup test
 	@scripts/interop
 
+acceptance: ## what happens to DNS records when networks are cut and servers die; prints a table, Serf beside picored
+	@scripts/setup test
+	@scripts/acceptance
+
 check: ## before every commit: formatting, lints, the house rules
 	@scripts/setup check
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	cargo clippy --test interop --locked -- -D warnings
+	cargo clippy --test interop --test acceptance --locked -- -D warnings
 	cargo test --locked --test tidy
 
 sim: ## many simulated clusters: make sim SEEDS=5000
@@ -37,4 +41,4 @@ install: ## DESTDIR= PREFIX=/usr/local; program, handlers, cron line, example co
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all demo test interop check sim install help
+.PHONY: all demo test interop acceptance check sim install help
