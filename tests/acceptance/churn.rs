@@ -97,15 +97,15 @@ impl Churn {
         let n = self.node();
         let stops = self.serving.contains(&n);
         let may_stop = !stops || self.serving.len() > SERVING_MIN;
-        match self.rng.below(10) {
-            0..4 if may_stop => {
+        match self.rng.below(11) {
+            0..5 if may_stop => {
                 let other = self.node();
                 Act::Toggle(n, (other != n && self.rng.chance(0.25)).then_some(other))
             }
-            4 if stops && may_stop => Act::Power(n, false),
-            5 if stops => Act::Flap(n),
-            6 => Act::Failed(n),
-            7 => Act::Sleep(n),
+            5 if stops && may_stop => Act::Power(n, false),
+            6 if stops => Act::Flap(n),
+            7 => Act::Failed(n),
+            8 => Act::Sleep(n),
             _ => Act::Restart(n),
         }
     }
@@ -203,7 +203,7 @@ fn judge(row: &Row, churn: &Churn, counts: &[Count]) {
     assert!(changes.len() - once <= allowed, "less than 99 % ran once: {}", story());
     assert!(needless <= counts.len().div_ceil(100), "runs without a change: {}", story());
     assert!(
-        changes.len() * 3 > counts.len(),
+        changes.len() * 4 > counts.len(),
         "{} are published, hardly anything changed",
         names(&verdict.last)
     );

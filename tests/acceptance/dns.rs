@@ -35,7 +35,7 @@ pub fn start(net: &Rc<Net>) -> Process {
     // Debian confines /usr/sbin/named to its own folders by its path (AppArmor); a copy may read these.
     let program = named.folder.file("named");
     // By another process: what this one has open for writing, a child of another test has, too, until it is exec'ed.
-    let copied = Command::new("cp").arg("/usr/sbin/named").arg(&program).status();
+    let copied = Command::new("cp").arg(NAMED).arg(&program).status();
     assert!(copied.is_ok_and(|status| status.success()), "named is installed");
     for (name, text) in [("zone", &*zone), ("key", KEY), ("named.conf", &conf)] {
         fs::write(named.folder.file(name), text).expect("own folder");

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::daemon::skip;
+use crate::dns;
 use crate::net;
 use crate::results;
 use crate::verdict::{Limits, Verdict};
@@ -67,13 +68,12 @@ const COLUMNS: usize = 7;
 
 fn available() -> bool {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    let programs: [(&str, &[&str]); 6] = [
-        ("named", &["-v"]),
+    let programs: [(&str, &[&str]); 5] = [
+        (dns::NAMED, &["-v"]),
         ("nginx", &["-v"]),
         ("dig", &["-v"]),
         ("nsupdate", &["-V"]),
         ("serf", &["version"]),
-        ("sh", &["-c", "test -x /usr/sbin/named"]),
     ];
     let Some(missing) = MISSING.get_or_init(|| net::missing(&programs)) else { return true };
     skip(&format!("no acceptance scenarios: {missing}; scripts/setup installs what is missing"));
