@@ -12,6 +12,8 @@ use crate::peer::{Options, Process};
 pub const ZONE: &str = "example.test";
 pub const NAME: &str = "www.example.test";
 
+pub const NAMED: &str = "/usr/sbin/named";
+
 const KEY: &str =
     "key \"picored\" { algorithm hmac-sha256; secret \"cGljb3JlZCB0ZXN0IGtleSBvZiAzMiBieXRlcyE9PT0=\"; };\n";
 
