@@ -61,7 +61,7 @@ fn cut_in_two(row: &Row, setup: &Setup, limits: &Limits, back: Duration) -> Worl
 fn two_nodes_without_witness() {
     scenario("two servers, link cut, witness down: frozen", |row| {
         let world = World::start(&Setup::picored(2));
-        world.set_witness(false);
+        world.stop_witness();
         world.forward(false);
         world.wait_for_failed(1, 2);
         world.wait_for_failed(2, 1);

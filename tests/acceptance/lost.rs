@@ -33,7 +33,7 @@ fn one_of_three_without_witness() {
 fn one_of_two_without_witness() {
     scenario("one of two without Internet, witness down: frozen", |row| {
         let world = World::start(&Setup::picored(2));
-        world.set_witness(false);
+        world.stop_witness();
         let gone = world.runner();
         world.isolate(gone);
         world.wait_for_failed(world.others(gone)[0], gone);
@@ -48,7 +48,9 @@ fn one_of_two_without_witness() {
 /// The others take it out, it does nothing, and it comes back. One change for each.
 fn taken_out(row: &Row, nodes: u8, limit: u64, witness: bool, gone: fn(&World, u8), back: fn(&World, u8)) {
     let world = World::start(&Setup::picored(nodes));
-    world.set_witness(witness);
+    if !witness {
+        world.stop_witness();
+    }
     // The harder case: the one that ran the handlers is gone.
     let lost = world.runner();
     gone(&world, lost);

@@ -179,12 +179,8 @@ impl World {
         self.together();
     }
 
-    pub fn set_witness(&self, up: bool) {
-        let mut witness = self.witness.borrow_mut();
-        *witness = None;
-        if up {
-            *witness = Some(Witness::start());
-        }
+    pub fn stop_witness(&self) {
+        self.witness.take();
     }
 
     /// kill -9 of all that runs at `n`, but for its web server if that is spared.
