@@ -114,9 +114,9 @@ pub fn witness_at(addr: SocketAddr) -> Option<usize> {
 
 impl Settings {
     /// The addresses in the `join` of the node with this index, its own left out.
-    pub fn join_of(&self, index: usize, advertise: SocketAddr) -> Vec<SocketAddr> {
+    fn join_of(&self, index: usize, advertise: SocketAddr, nodes: usize) -> Vec<SocketAddr> {
         let named: Vec<usize> = match self.joins {
-            Joins::First(count) => (0..count).collect(),
+            Joins::First(count) => (0..count.min(nodes)).collect(),
             Joins::Chain => index.checked_sub(1).into_iter().collect(),
         };
         named.into_iter().map(first_address).filter(|&addr| addr != advertise).collect()
@@ -124,7 +124,7 @@ impl Settings {
 
     /// Whom the configuration of the node with this index lets it expect, of these names.
     pub fn expected_by(&self, index: usize, advertise: SocketAddr, names: &[String]) -> BTreeSet<String> {
-        let join = self.join_of(index, advertise);
+        let join = self.join_of(index, advertise, names.len());
         let is_expected =
             |(other, _): &(usize, &String)| self.members || join.contains(&first_address(*other));
         names.iter().enumerate().filter(is_expected).map(|(_, name)| name.clone()).collect()
@@ -138,7 +138,7 @@ impl Settings {
         advertise: SocketAddr,
         timing: &Timing,
     ) -> agent::Config {
-        let join = self.join_of(index, advertise);
+        let join = self.join_of(index, advertise, names.len());
         let key = |bytes: [u8; 16]| Key::new(&bytes).expect("16 bytes are a key");
         let members = if self.members { names } else { &[] };
         agent::Config {
