@@ -114,8 +114,12 @@ fn a_restart_without_a_change_runs_nothing() {
             let before = world.records("web");
             world.always("the records stay", move |world| world.records("web") == before);
             let since = world.now;
+            let mut allowed = 0;
             for name in world.names() {
                 for gracefully in [true, false] {
+                    // Who wrote last and does not know it any more: nobody can know whether it wrote once more
+                    // (rule 6), and so one run tells the same again.
+                    allowed += usize::from(memory == Memory::Lost && runner(&world) == name);
                     match gracefully {
                         true => world.stop(&name),
                         false => world.crash(&name, Down::Process),
@@ -126,7 +130,8 @@ fn a_restart_without_a_change_runs_nothing() {
                     world.run_for(mins(1));
                 }
             }
-            assert_eq!(runs(&world, since), 0, "{}", world.blame(&format!("a run after {memory:?}")));
+            let count = runs(&world, since);
+            assert!(count <= allowed, "{}", world.blame(&format!("{count} runs after {memory:?}")));
         }
     });
 }
