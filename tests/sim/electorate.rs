@@ -77,6 +77,8 @@ impl Shadow {
         };
         let (alive, left) = (of(&["alive", "suspect"]), of(&["left"]));
         if alive != self.alive {
+            // Up to now the view may have been what it was.
+            self.take_up(now);
             (self.alive, self.since) = (alive, self.sampled);
         }
         self.sampled = now;
@@ -86,17 +88,22 @@ impl Shadow {
                 candidate.extend(of(&["alive", "suspect", "failed"]));
             }
         }
-        let stable = now.since(self.since);
-        if stable >= STABLE && self.share(&self.alive) == Share::Majority {
-            if !self.candidates.contains(&self.alive) {
-                self.candidates.push(self.alive.clone());
-            }
-            if stable >= STABLE + SLACK {
-                self.candidates = vec![self.alive.clone()];
-                self.is_first = false;
-            }
+        let stable = self.take_up(now);
+        if stable >= STABLE + SLACK && self.candidates.contains(&self.alive) {
+            self.candidates = vec![self.alive.clone()];
+            self.is_first = false;
         }
         self.remember();
+    }
+
+    /// The view may have become the electorate; gives how long it was stable at most.
+    fn take_up(&mut self, now: Instant) -> Duration {
+        let stable = now.since(self.since);
+        let fits = stable >= STABLE && self.share(&self.alive) == Share::Majority;
+        if fits && !self.candidates.contains(&self.alive) {
+            self.candidates.push(self.alive.clone());
+        }
+        stable
     }
 
     /// A person said `forget`.

@@ -14,7 +14,10 @@ use picored::time::Instant;
 use crate::net::Segment;
 use crate::node::{Input, Node, SOCKET_BUFFER};
 use crate::world::World;
-use crate::{invariants, millis, rules};
+use crate::{invariants, millis, rules, secs};
+
+/// An attempt at a public address failed if it was given up after so long.
+const TRY_TIMEOUT: std::time::Duration = secs(5);
 
 /// Something on its way.
 pub struct Entry {
@@ -265,11 +268,16 @@ impl World {
             Action::Attempt { id, target } => self.start_attempt(index, id, &target),
             Action::AttemptAbort { id } => {
                 // A connection is closed and nothing is answered; a child is, when it has ended.
-                if self.nodes[index].attempts.get(&id).is_some_and(|attempt| attempt.is_child) {
-                    let outcome = Outcome::Fail("killed by signal 15".into());
-                    self.later(index, 5, 50, Input::Attempt { id, outcome });
-                } else {
-                    self.end_attempt(index, id, false);
+                match self.nodes[index].attempts.get(&id) {
+                    Some(attempt) if attempt.is_child => {
+                        let outcome = Outcome::Fail("killed by signal 15".into());
+                        self.later(index, 5, 50, Input::Attempt { id, outcome });
+                    }
+                    // One that was not waited for says nothing.
+                    Some(attempt) if self.now.since(attempt.began) < TRY_TIMEOUT => {
+                        self.nodes[index].attempts.remove(&id);
+                    }
+                    _ => drop(self.end_attempt(index, id, false)),
                 }
             }
             Action::AttemptKill { id } => {

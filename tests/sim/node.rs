@@ -101,6 +101,7 @@ pub struct Underway {
     pub is_child: bool,
     /// Somewhere else than on the own machine.
     pub public: Option<SocketAddr>,
+    pub began: Instant,
 }
 
 /// The last attempt at a public address that ended.

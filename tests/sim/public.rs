@@ -20,14 +20,14 @@ const SYN_LOSSES_MAX: u32 = 3;
 
 impl World {
     pub fn start_attempt(&mut self, index: usize, id: AttemptId, target: &Target) {
-        let is_child = matches!(target, Target::Exec(_));
+        let (began, is_child) = (self.now, matches!(target, Target::Exec(_)));
         let public = match target {
             Target::Tcp(addr) => Some(*addr),
             Target::Http(http) => Some(http.addr),
             Target::Exec(_) | Target::Unix(_) => None,
         };
         let public = public.filter(|addr| !addr.ip().is_loopback());
-        let fresh = self.nodes[index].attempts.insert(id, Underway { is_child, public }).is_none();
+        let fresh = self.nodes[index].attempts.insert(id, Underway { is_child, public, began }).is_none();
         assert!(fresh, "{}", self.blame("an attempt's number was given twice"));
         let answer = match public {
             Some(addr) => self.reach(index, addr),

@@ -50,10 +50,9 @@ pub fn judge(world: &mut World, index: usize, told: &Told) {
     let has_quorum = case.has_quorum(world);
     let allowed = has_quorum || withdraws;
     assert!(allowed, "{}", world.blame(&format!("{} runs without quorum: {told:?}", case.name(world))));
-    // With quorum the own address may go for other reasons.
     case.enough_are_left(world);
     case.each_addition_is_by_the_table(world);
-    if has_quorum || !withdraws {
+    if !withdraws {
         case.each_removal_is_by_the_table(world);
     }
     case.nothing_unknown_is_removed(world);
@@ -132,8 +131,7 @@ impl Case<'_> {
     fn is_good(&self, world: &World, shown: &Shown) -> bool {
         let answers = |addr: &IpAddr| self.tried(world, *addr).is_some_and(|tried| tried.answered);
         let serves = || shown.member == "failed" && ["up", "unknown"].contains(&&*shown.app);
-        !world.is_withdrawn(&shown.node, &self.told.app)
-            && (shown.is_good() || (serves() && shown.addrs.iter().any(answers)))
+        shown.is_good() || (serves() && shown.addrs.iter().any(answers))
     }
 
     fn needed(&self, world: &World) -> usize {
@@ -266,16 +264,19 @@ impl Case<'_> {
     }
 
     /// An amnesic or half-deployed cluster replaces nothing: whatever of the true records this run takes away has an
-    /// owner that its node knows, unless a person told it to.
+    /// owner that its node knows, unless a person told it to. Who is named in no configuration cannot be missed.
     fn nothing_unknown_is_removed(&self, world: &World) {
         if self.place() != Place::One || !self.told.is_sync() || world.nodes[self.index].synced {
             return;
         }
+        let names = world.names();
+        let node = &world.nodes[self.index];
+        let expected = self.settings.expected_by(self.index, node.addr, &names);
         for addr in world.outside.records(&self.told.app) {
-            let owner = world.nodes.iter().find(|node| node.had(*addr));
-            let Some(owner) = owner.filter(|owner| !world.forgotten.contains(addr) && !owner.has_left) else {
+            let Some(owner) = world.nodes.iter().find(|node| node.had(*addr)) else { continue };
+            if world.forgotten.contains(addr) || owner.has_left || !expected.contains(&owner.name) {
                 continue;
-            };
+            }
             let fine = self.told.addrs.contains(addr) || self.knows(&owner.name);
             let what = format!("{} wrecks {addr} of {}: {:?}", self.name(world), owner.name, self.told);
             assert!(fine, "{}", world.blame(&what));

@@ -99,7 +99,7 @@ fn restarts_change_nothing(world: &mut World) {
     let fresh = |start: &&crate::outside::Start| start.told.handler != "hosts" || memory == Memory::Kept;
     let runs = world.outside.starts_since(since).filter(fresh).count();
     // Where the last writer forgot that, it is told once more (rule 6), of each app.
-    let allowed = if memory == Memory::Lost { world.settings.apps.len() } else { 0 };
+    let allowed = if memory == Memory::Kept { 0 } else { world.settings.apps.len() };
     let what = format!("{name} restarted with {memory:?} and {runs} ran");
     assert!(runs <= allowed, "{}", world.blame(&what));
     assert!(world.records_are_right(), "{}", world.full_picture());
