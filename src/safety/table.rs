@@ -169,7 +169,7 @@ impl Case<'_> {
         });
         let (publish, guard) = match &self.policy.all_down {
             AllDown::Keep => return keep(),
-            AllDown::Empty | AllDown::Fallback(_) if undecided => return keep(),
+            _ if undecided => return keep(),
             AllDown::All => {
                 let all = self.all();
                 // "All" that comes to nobody is no order to empty the records.

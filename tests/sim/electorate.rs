@@ -26,7 +26,7 @@ pub enum Share {
     Minority,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Shadow {
     /// Around a change the agent may have taken up the new one or not yet.
     candidates: Vec<Names>,

@@ -195,7 +195,7 @@ impl World {
         self.count("node-failed")
     }
 
-    /// The world in a few lines, for a failed test.
+    /// The world in a few lines, for a failed test; with `TRACE=1` all that was noted.
     pub fn picture(&self) -> String {
         let mut lines = Vec::new();
         for node in &self.nodes {
@@ -218,6 +218,14 @@ impl World {
         }
         for app in &self.settings.apps {
             lines.push(format!("  records of {app}: {:?}, good: {:?}", self.records(app), self.good(app)));
+        }
+        if std::env::var_os("TRACE").is_some() {
+            for node in &self.nodes {
+                let notes = node.notes.iter();
+                lines.extend(
+                    notes.map(|note| format!("  {} {:?} {} {}", node.name, note.at, note.event, note.node)),
+                );
+            }
         }
         for app in &self.settings.apps {
             let history = self.outside.history(app);

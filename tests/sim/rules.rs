@@ -16,6 +16,8 @@ use crate::{invariants, secs};
 
 /// A try counts for a run that begins so long after its end.
 const FRESH: std::time::Duration = secs(10);
+/// Those that are missing are tried again after 30 s, for 5 s.
+const TRIED_AGAIN: std::time::Duration = secs(30);
 /// A witness's answer counts for so long.
 const WITNESSED: std::time::Duration = secs(30);
 /// A failed node stays for so long in any case.
@@ -49,7 +51,9 @@ pub fn judge(world: &mut World, index: usize, told: &Told) {
     let withdraws = case.withdraws_itself(world);
     let has_quorum = case.has_quorum(world);
     let allowed = has_quorum || withdraws;
-    assert!(allowed, "{}", world.blame(&format!("{} runs without quorum: {told:?}", case.name(world))));
+    let shadow = format!("{:?}", world.nodes[index].shadow);
+    let what = format!("{} runs without quorum: {told:?}\n  {shadow}", case.name(world));
+    assert!(allowed, "{}", world.blame(&what));
     case.enough_are_left(world);
     case.each_addition_is_by_the_table(world);
     if !withdraws {
@@ -116,8 +120,8 @@ impl Case<'_> {
             let Some(other) = world.nodes.iter().find(|other| other.name == **name) else { return false };
             let apps = 0..self.settings.apps.len();
             let mut tries = apps.map(|app| SocketAddr::new(other.addr.ip(), app_port(app)));
-            self.settings.verify
-                && tries.any(|addr| node.tried.get(&addr).is_some_and(|tried| tried.answered))
+            let answers = |tried: &Tried| tried.answered && world.now.since(tried.ended) < TRIED_AGAIN;
+            self.settings.verify && tries.any(|addr| node.tried.get(&addr).is_some_and(answers))
         };
         answered >= self.settings.witness_min && !missing.iter().any(|name| serves(&name))
     }
@@ -157,8 +161,9 @@ impl Case<'_> {
         };
         let (good, needed) = (self.good_among(world, &self.told.addrs), self.needed(world));
         if told_otherwise {
-            let everybody: Vec<IpAddr> =
-                self.told.members.iter().flat_map(|shown| shown.addrs.clone()).collect();
+            let counts = |shown: &&Shown| !world.is_withdrawn(&shown.node, &self.told.app);
+            let everybody = self.told.members.iter().filter(counts);
+            let everybody: Vec<IpAddr> = everybody.flat_map(|shown| shown.addrs.clone()).collect();
             let good = self.good_among(world, &everybody);
             let what =
                 format!("{} says that too few are up: {good} of {needed}: {:?}", self.name(world), self.told);

@@ -90,7 +90,8 @@ fn restarts_change_nothing(world: &mut World) {
     let memory = [Memory::Kept, Memory::Kept, Memory::Damaged, Memory::Lost][world.rng.below(4)];
     let since = world.now;
     world.crash_index(index, Down::Process);
-    let away = secs(1) + world.rng.duration_below(secs(40));
+    // Nobody notices.
+    let away = secs(1) + world.rng.duration_below(secs(8));
     world.run_for(away);
     world.start_index_with(index, memory);
     world.run_for(mins(2));
