@@ -113,8 +113,9 @@ impl Gates {
     }
 
     /// The loop came round too late: gate 2.
-    pub fn was_late(&mut self) {
+    pub fn was_late(&mut self, now: Instant) {
         self.is_late = true;
+        self.electorate.slept(now);
     }
     /// A push/pull went well.
     pub fn synced(&mut self) {

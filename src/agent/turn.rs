@@ -24,7 +24,7 @@ impl Agent {
     /// Before anything is changed: how late is it?
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(late) = self.lateness.note(now, self.asked.get()) {
-            self.gates.was_late();
+            self.gates.was_late(now);
             self.dirty = true;
             let late = text::duration(late);
             let event = self.noise.hit(now, Kind::Late, 1, || {

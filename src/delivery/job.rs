@@ -99,6 +99,13 @@ impl Job {
         }
     }
 
+    /// Without quorum this node may take itself away, but not while one that it sees running shows that it can act:
+    /// that one sees it, too, and would put it back again and again.
+    fn plan<'a>(&self, situation: &'a AppSituation, world: &World<'_>, config: &Config) -> Option<Plan<'a>> {
+        let is_alone = config.place != Place::One || self.runner(world, config).is_none();
+        plan(situation, world, config, world.may_withdraw && is_alone)
+    }
+
     fn situation<'a>(&self, world: &World<'a>) -> Option<&'a AppSituation> {
         world.apps.iter().find(|app| app.name == self.app)
     }
@@ -108,7 +115,7 @@ impl Job {
         let (now, world) = (turn.now, turn.world);
         self.watch_records(turn, around);
         let situation = self.situation(world);
-        let plan = situation.and_then(|situation| plan(situation, world, around.config));
+        let plan = situation.and_then(|situation| self.plan(situation, world, around.config));
         if around.config.place == Place::One
             && let (Some(plan), Some(greatest)) = (&plan, &self.ledger.greatest)
             && self.ledger.greatest_told() == Told::Set(hash(&plan.goal))
@@ -338,7 +345,7 @@ impl Job {
     pub fn start(&mut self, turn: &mut Turn<'_>, around: Around<'_>) -> Option<Run> {
         let (now, world, config) = (turn.now, turn.world, around.config);
         let situation = self.situation(world)?;
-        let plan = plan(situation, world, config)?;
+        let plan = self.plan(situation, world, config)?;
         let goal = &*plan.goal;
         let Due::Yes(reason) = self.due(now, world, config, &plan) else { return None };
         self.manual = None;
@@ -498,9 +505,14 @@ impl Job {
 
 /// What is to be told: G as it concerns this node (with `self` the own addresses only), or without quorum P less the own
 /// addresses, where that is wanted and gate 7 lets it.
-fn plan<'a>(situation: &'a AppSituation, world: &World<'_>, config: &Config) -> Option<Plan<'a>> {
+fn plan<'a>(
+    situation: &'a AppSituation,
+    world: &World<'_>,
+    config: &Config,
+    may_withdraw: bool,
+) -> Option<Plan<'a>> {
     let verdict = situation.verdict_for(&config.name);
-    if let Some(left) = verdict.withdraw.as_deref().filter(|_| world.may_withdraw && world.may_act.is_err()) {
+    if let Some(left) = verdict.withdraw.as_deref().filter(|_| may_withdraw && world.may_act.is_err()) {
         return Some(Plan { goal: Cow::Borrowed(left), withdraws: true });
     }
     let goal = verdict.publish.as_deref()?;

@@ -110,6 +110,11 @@ impl Electorate {
         }
     }
 
+    /// This node slept, or was starved: what it saw before says nothing of the time since, so being stable begins anew.
+    pub fn slept(&mut self, now: Instant) {
+        self.since = self.since.map(|_| now);
+    }
+
     /// Takes up what is known now and counts the votes.
     pub fn update(&mut self, now: Instant, view: &View<'_>) -> Votes {
         for left in view.members.iter().filter(|member| member.left) {

@@ -164,8 +164,11 @@ impl Case<'_> {
     ) -> (Option<Vec<Address>>, Option<Reason>) {
         let keep = || self.keep_last(table, good, needed);
         // Who has no verdict yet (its picored was just restarted), or is still being tried, is not taken away before.
-        let undecided = table.held.iter().any(|(address, reason)| {
-            contains(self.known(), address.addr) && !matches!(reason, Reason::StillServes { .. })
+        // And one that is up and only just back may make them enough within seconds.
+        let undecided = table.held.iter().any(|(address, reason)| match reason {
+            Reason::StillServes { .. } => false,
+            Reason::JustBack { .. } => true,
+            _ => contains(self.known(), address.addr),
         });
         let (publish, guard) = match &self.policy.all_down {
             AllDown::Keep => return keep(),

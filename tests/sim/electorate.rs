@@ -28,10 +28,10 @@ pub enum Share {
 
 #[derive(Debug, Default)]
 pub struct Shadow {
+    /// No view was stable yet: everybody named, or heard of, counts.
+    first: Option<Names>,
     /// Around a change the agent may have taken up the new one or not yet.
     candidates: Vec<Names>,
-    /// No view was stable yet: everybody heard of counts.
-    is_first: bool,
     alive: Names,
     /// Since when at the earliest `alive` is what it is.
     since: Instant,
@@ -49,14 +49,17 @@ impl Shadow {
             self.past.clear();
         }
         if found && !self.past.is_empty() {
-            if !is_intact || self.is_first {
+            if !is_intact {
                 self.candidates.clone_from(&self.past);
             }
-            return;
+            // What was not stable yet is not in the file.
+            if self.first.is_none() && is_intact {
+                return;
+            }
+        } else {
+            self.candidates.clear();
         }
-        self.is_first = true;
-        self.candidates = vec![named.into_iter().chain([own.to_string()]).collect()];
-        self.remember();
+        self.first = Some(named.into_iter().chain([own.to_string()]).collect());
     }
 
     fn remember(&mut self) {
@@ -82,16 +85,16 @@ impl Shadow {
             (self.alive, self.since) = (alive, self.sampled);
         }
         self.sampled = now;
-        for candidate in &mut self.candidates {
+        for candidate in self.candidates.iter_mut().chain(&mut self.first) {
             candidate.retain(|name| !left.contains(name));
-            if self.is_first {
-                candidate.extend(of(&["alive", "suspect", "failed"]));
-            }
+        }
+        if let Some(first) = &mut self.first {
+            first.extend(of(&["alive", "suspect", "failed"]));
         }
         let stable = self.take_up(now);
         if stable >= STABLE + SLACK && self.candidates.contains(&self.alive) {
             self.candidates = vec![self.alive.clone()];
-            self.is_first = false;
+            self.first = None;
         }
         self.remember();
     }
@@ -108,7 +111,7 @@ impl Shadow {
 
     /// A person said `forget`.
     pub fn forget(&mut self, name: &str) {
-        for names in self.candidates.iter_mut().chain(&mut self.past) {
+        for names in self.candidates.iter_mut().chain(&mut self.first).chain(&mut self.past) {
             names.remove(name);
         }
     }
@@ -116,7 +119,7 @@ impl Shadow {
     /// The most that any electorate grants which the agent may have.
     pub fn share(&self, alive: &Names) -> Share {
         let mut best = Share::Minority;
-        for candidate in &self.candidates {
+        for candidate in self.candidates.iter().chain(&self.first) {
             let present = candidate.intersection(alive).count();
             match (2 * present).cmp(&candidate.len()) {
                 std::cmp::Ordering::Greater => return Share::Majority,

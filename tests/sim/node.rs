@@ -109,6 +109,8 @@ pub struct Underway {
 pub struct Tried {
     pub ended: Instant,
     pub answered: bool,
+    /// When one was answered last.
+    pub answered_at: Option<Instant>,
 }
 
 /// Datagrams that a socket holds for a process that does not read (212,992 bytes on Linux, small ones

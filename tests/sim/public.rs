@@ -85,7 +85,9 @@ impl World {
         let node = &mut self.nodes[index];
         let ended = node.attempts.remove(&id)?;
         if let Some(addr) = ended.public {
-            node.tried.insert(addr, Tried { ended: now, answered });
+            let before = node.tried.get(&addr).and_then(|tried| tried.answered_at);
+            let answered_at = if answered { Some(now) } else { before };
+            node.tried.insert(addr, Tried { ended: now, answered, answered_at });
         }
         Some(ended)
     }

@@ -113,7 +113,7 @@ impl Case<'_> {
 
     fn may_act_with_half(&self, world: &World, missing: &[String]) -> bool {
         let node = &world.nodes[self.index];
-        let recent = |tried: &&Tried| tried.answered && world.now.since(tried.ended) <= WITNESSED;
+        let recent = |tried: &&Tried| tried.answered_at.is_some_and(|at| world.now.since(at) <= WITNESSED);
         let witnesses = (0..self.settings.witnesses).map(witness_address);
         let answered = witnesses.filter(|addr| node.tried.get(addr).filter(recent).is_some()).count();
         let serves = |name: &&String| {
@@ -252,8 +252,9 @@ impl Case<'_> {
                 self.told.members.iter().filter(|shown| shown.is_good() && shown.addrs.contains(&addr));
             let held = |shown: &&Shown| {
                 let noted = |event| node.last_noted(event, &shown.node).filter(|at| *at >= node.started);
-                let back =
-                    noted("node-joined").filter(|back| noted("node-failed").is_some_and(|at| at <= *back));
+                let failed =
+                    noted("node-failed").filter(|at| noted("node-left").is_none_or(|left| left < *at));
+                let back = noted("node-joined").filter(|back| failed.is_some_and(|at| at <= *back));
                 shown.node != node.name && back.is_some_and(|at| world.now.since(at) < HOLD_UP)
             };
             let fine = good.clone().any(|shown| !held(&shown));

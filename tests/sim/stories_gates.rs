@@ -444,3 +444,43 @@ fn a_machine_that_comes_back_is_published_after_hold_up() {
         assert!(took > secs(13), "{}", world.blame(&format!("published after {took:?}")));
     });
 }
+
+/// Goal: with `empty`, one that is up and only just back counts before the last ones are taken away.
+#[test]
+fn a_member_just_back_is_waited_for_before_the_records_are_emptied() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| {
+            (settings.all_down, settings.min_up) = (AllDown::Empty, MinUp::Count(2));
+            settings.check_interval = secs(1);
+        });
+        never_empty(&mut world);
+        world.crash("n1", Down::Machine);
+        is_right(&mut world, NODE_DOWN_WITHIN, "it is gone");
+        world.start("n1");
+        world.expect_within(secs(20), "it is alive", |world| world.all_see("n1", &["alive"]));
+        world.run_for(secs(3));
+        world.set_health("n2", "web", Health::Down);
+        world.expect_within(mins(1), "two are up", |world| world.records("web") == ["n1", "n3"]);
+    });
+}
+
+/// Goal: a node that misses its electorate, but sees one that may act, leaves it to that one.
+/// Method: n2 knows of n3 only, which is gone for good; n1, which was away, remembers all three.
+#[test]
+fn a_node_without_quorum_does_not_quarrel_with_one_that_has_it() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| settings.on_no_quorum = OnNoQuorum::WithdrawSelf);
+        never_empty(&mut world);
+        world.crash("n1", Down::Machine);
+        world.run_for(mins(4));
+        world.crash("n3", Down::Machine);
+        world.node_mut("n3").gone_for_good = true;
+        world.run_for(secs(1));
+        world.start("n1");
+        world.expect_within(mins(4), "both are published", |world| world.records("web") == ["n1", "n2"]);
+        let since = world.now;
+        world.run_for(mins(9));
+        let count = runs(&world, since);
+        assert!(count <= 1, "{}", world.blame(&format!("{count} runs: a quarrel")));
+    });
+}

@@ -88,6 +88,8 @@ fn restarts_change_nothing(world: &mut World) {
         return;
     }
     let memory = [Memory::Kept, Memory::Kept, Memory::Damaged, Memory::Lost][world.rng.below(4)];
+    let is_at_rest = |world: &mut World| world.nodes.iter().all(|node| node.runs.is_empty());
+    world.expect_within(mins(2), "no run is under way", is_at_rest);
     let since = world.now;
     world.crash_index(index, Down::Process);
     // Nobody notices.
@@ -96,8 +98,8 @@ fn restarts_change_nothing(world: &mut World) {
     world.start_index_with(index, memory);
     world.run_for(mins(2));
     let name = world.nodes[index].name.clone();
-    // Its own handlers, for itself alone, know nothing then.
-    let fresh = |start: &&crate::outside::Start| start.told.handler != "hosts" || memory == Memory::Kept;
+    // Nobody else remembers for it how those ended that it runs for itself.
+    let fresh = |start: &&crate::outside::Start| start.told.handler != "hosts";
     let runs = world.outside.starts_since(since).filter(fresh).count();
     // Where the last writer forgot that, it is told once more (rule 6), of each app.
     let allowed = if memory == Memory::Kept { 0 } else { world.settings.apps.len() };
