@@ -251,10 +251,13 @@ impl Agent {
         self.gates.has_settled |= first;
         let node = settled.and_then(|()| self.gates.doubt.gate());
         let withdraws = self.gates.config.on_no_quorum == OnNoQuorum::WithdrawSelf;
-        self.gates.may_withdraw = node.is_ok() && quorum.is_err() && withdraws;
+        let has_lost = quorum.as_ref().is_err_and(|reason| !matches!(reason, Reason::Suspecting { .. }));
+        self.gates.may_withdraw = node.is_ok() && has_lost && withdraws;
         self.tell_quorum(now, &quorum);
         let may_act = node.and(quorum);
         match (&self.may_act, &may_act) {
+            // A suspicion comes and goes, and is told as such.
+            (Err(Reason::Suspecting { .. }), Ok(())) if !first => {}
             (Err(_), Ok(())) => self.tell(news::gates_open(now, joined, first)),
             (before, Err(reason)) if self.is_news(before, reason, first) => {
                 self.tell(news::gates_closed(now, reason));
@@ -267,7 +270,8 @@ impl Agent {
     /// Whether people are told that the gates are closed for `reason`. Of no quorum they are told in another way.
     fn is_news(&self, before: &Result<(), Reason>, reason: &Reason, first: bool) -> bool {
         let is_other = before.as_ref().err().is_none_or(|before| first || !before.is_like(reason));
-        is_other && self.gates.has_settled && !reason.is_no_quorum()
+        let is_passing = matches!(reason, Reason::Suspecting { .. });
+        is_other && self.gates.has_settled && !reason.is_no_quorum() && !is_passing
     }
 
     /// Gate 2's evidence. What is in its way may end, or begin, without any other news.
@@ -281,16 +285,15 @@ impl Agent {
 
     fn count_votes(&mut self, now: Instant) {
         let me = &self.identity.node;
-        let voter = |member: &'_ Member| -> (bool, bool) {
-            let alive = member.name == *me || (member.state.is_running() && member.heard);
-            (alive, member.state == State::Left)
-        };
+        let voter = |member: &'_ Member| member.name == *me || (member.state.is_running() && member.heard);
         let members: Vec<Voter<'_>> = self
             .membership
             .members()
-            .map(|member| {
-                let (alive, left) = voter(member);
-                Voter { name: &member.name, alive, left }
+            .map(|member| Voter {
+                name: &member.name,
+                alive: voter(member),
+                suspect: member.state == State::Suspect,
+                left: member.state == State::Left,
             })
             .collect();
         let targets: Vec<Target> =

@@ -19,6 +19,8 @@ pub struct Voter<'a> {
     pub name: &'a str,
     /// It runs and was heard, or is this node.
     pub alive: bool,
+    /// It did not answer lately.
+    pub suspect: bool,
     pub left: bool,
 }
 
@@ -47,6 +49,8 @@ pub enum Target {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Votes {
     pub alive: usize,
+    /// Of these, those that are suspected.
+    pub suspects: usize,
     pub voters: usize,
     /// Members, or entries of `join` never reached, that are not alive. Sorted.
     pub missing: Vec<Box<str>>,
@@ -57,6 +61,11 @@ pub struct Votes {
 impl Votes {
     pub fn has_majority(&self) -> bool {
         self.alive * 2 > self.voters
+    }
+    /// A majority without those that are suspected. Who is cut off sees the others fail one after another: the last of
+    /// them, suspected only, must not help it to take the first away.
+    pub fn is_sure(&self) -> bool {
+        (self.alive - self.suspects.min(self.alive)) * 2 > self.voters
     }
     pub fn is_half(&self) -> bool {
         self.alive * 2 == self.voters
@@ -153,8 +162,11 @@ impl Electorate {
         };
         let missing: Vec<Box<str>> =
             voters.iter().filter(|name| !self.alive.contains(*name)).cloned().collect();
+        let suspects =
+            view.members.iter().filter(|m| m.alive && m.suspect && voters.contains(m.name)).count();
         Votes {
             alive: voters.len().saturating_sub(missing.len()),
+            suspects,
             voters: voters.len(),
             seen_all: voters.iter().all(|name| self.seen.contains(name)),
             missing,

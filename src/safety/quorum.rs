@@ -39,6 +39,10 @@ impl Quorum {
         proof: &Proof<'_>,
     ) -> Result<(), Reason> {
         self.due = None;
+        if config.quorum && votes.has_majority() && !votes.is_sure() {
+            let (alive, suspects, voters) = (votes.alive, votes.suspects, votes.voters);
+            return Err(Reason::Suspecting { alive, suspects, voters });
+        }
         if !config.quorum || votes.has_majority() {
             self.lost = None;
             return Ok(());

@@ -24,6 +24,8 @@ pub enum Reason {
     WitnessSilent { answered: usize, needed: usize, missing: Box<str> },
     /// Gate 4: exactly half is alive, or less with a `minority_delay`, and the delay is not over.
     Waiting { alive: usize, voters: usize, missing: Box<str> },
+    /// Gate 4: a majority is alive, but only with members that are suspected.
+    Suspecting { alive: usize, suspects: usize, voters: usize },
     /// Gate 4: exactly half is alive, and this one was not tried to the end yet.
     MissingNotTried { node: Box<str> },
     /// Gate 4: exactly half is alive, but this one still serves: it is cut off rather than dead.
@@ -73,7 +75,9 @@ impl Reason {
 
     /// Gates 3 and 4: there is no quorum, so far as this node can tell.
     pub fn is_no_quorum(&self) -> bool {
-        self.is_quorum() && !matches!(self, Self::Waiting { .. } | Self::MissingNotTried { .. })
+        let undecided =
+            matches!(self, Self::Waiting { .. } | Self::MissingNotTried { .. } | Self::Suspecting { .. });
+        self.is_quorum() && !undecided
     }
 
     /// Gates 3 and 4, undecided as they may be.
@@ -83,6 +87,7 @@ impl Reason {
             Self::NoWitness { .. }
                 | Self::WitnessSilent { .. }
                 | Self::Waiting { .. }
+                | Self::Suspecting { .. }
                 | Self::MissingNotTried { .. }
                 | Self::MissingServes { .. }
                 | Self::Minority { .. }
@@ -127,6 +132,9 @@ impl fmt::Display for Reason {
                     f,
                     "waiting: {alive} of {voters} alive ({missing} missing), no majority; the delay runs"
                 )
+            }
+            Self::Suspecting { alive, suspects, voters } => {
+                write!(f, "waiting: {alive} of {voters} alive, but {suspects} of them suspected")
             }
             Self::MissingNotTried { node } => {
                 write!(f, "waiting: half of the voters is alive, and {node} is still being tried")

@@ -102,10 +102,14 @@ impl Case<'_> {
         let now = world.now;
         let node = &mut world.nodes[self.index];
         node.shadow.sample(now, &view);
-        let running = view.iter().filter(|seen| seen.state == "alive" || seen.state == "suspect");
-        let alive: BTreeSet<String> = running.map(|seen| seen.name.clone()).collect();
+        let of = |states: &[&str]| -> BTreeSet<String> {
+            let those = view.iter().filter(|seen| states.contains(&seen.state.as_str()));
+            those.map(|seen| seen.name.clone()).collect()
+        };
+        let (sure, alive) = (of(&["alive"]), of(&["alive", "suspect"]));
         match node.shadow.share(&alive) {
-            Share::Majority => true,
+            // Who is suspected only is no help.
+            Share::Majority => node.shadow.share(&sure) == Share::Majority,
             Share::Half(missing) => self.may_act_with_half(world, &missing),
             Share::Minority => false,
         }

@@ -114,8 +114,10 @@ impl Scene {
             (name.clone(), *alive, *left)
         };
         let named: Vec<_> = named.iter().map(voter).collect();
-        let members: Vec<Voter<'_>> =
-            named.iter().map(|(name, alive, left)| Voter { name, alive: *alive, left: *left }).collect();
+        let members: Vec<Voter<'_>> = named
+            .iter()
+            .map(|(name, alive, left)| Voter { name, alive: *alive, suspect: false, left: *left })
+            .collect();
         let (expected, targets, has_record) = (&self.expected, &self.targets, !self.no_record);
         self.electorate.update(at(now), &View { me: "a", members: &members, expected, targets, has_record })
     }
@@ -212,7 +214,7 @@ fn the_electorate_outlives_a_restart() {
 
 fn votes(alive: usize, missing: &[&str]) -> Votes {
     let missing: Vec<Box<str>> = missing.iter().map(|&name| name.into()).collect();
-    Votes { alive, voters: alive + missing.len(), missing, seen_all: true }
+    Votes { alive, suspects: 0, voters: alive + missing.len(), missing, seen_all: true }
 }
 
 fn config() -> Config {
