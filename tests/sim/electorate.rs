@@ -109,6 +109,11 @@ impl Shadow {
         stable
     }
 
+    /// The process stood still: being stable begins anew.
+    pub fn slept(&mut self, now: Instant) {
+        (self.since, self.sampled) = (now, now);
+    }
+
     /// A person said `forget`.
     pub fn forget(&mut self, name: &str) {
         for names in self.candidates.iter_mut().chain(&mut self.first).chain(&mut self.past) {

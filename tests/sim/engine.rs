@@ -166,6 +166,7 @@ impl World {
         node.frozen = false;
         node.suspended = false;
         let waiting = std::mem::take(&mut node.inbox);
+        self.nodes[index].shadow.slept(self.now);
         self.resume_children(index);
         for input in waiting {
             self.handle(index, input);

@@ -280,10 +280,16 @@ pub fn stop_faults(world: &mut World) {
             world.start_index(index);
         }
     }
-    for (node, app, by) in world.maint.clone() {
-        match world.node(&by).is_running() {
-            true => drop(world.maint(&by, &node, &app, false)),
-            false => drop(world.maint.remove(&(node, app, by))),
+    end_maintenance(world);
+}
+
+/// Everywhere, of everybody: an older state file may have brought back what had been ended.
+fn end_maintenance(world: &mut World) {
+    let (names, apps) = (world.names(), world.settings.apps.clone());
+    for by in names.iter().filter(|by| world.node(by).is_running()).cloned().collect::<Vec<_>>() {
+        for (node, app) in names.iter().flat_map(|node| apps.iter().map(move |app| (node, app))) {
+            world.maint(&by, node, app, false);
         }
     }
+    world.maint.clear();
 }

@@ -174,7 +174,8 @@ impl World {
             return records == good;
         }
         match &self.settings.all_down {
-            AllDown::Keep => good.iter().all(|name| records.contains(name)),
+            // Where nothing was ever published, nothing can be kept.
+            AllDown::Keep => records.is_empty() || good.iter().all(|name| records.contains(name)),
             AllDown::All => self.nodes.iter().filter(counts).all(|node| records.contains(&node.name)),
             AllDown::Empty => records.is_empty(),
             AllDown::Fallback(list) => {

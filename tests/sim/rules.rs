@@ -107,9 +107,13 @@ impl Case<'_> {
             those.map(|seen| seen.name.clone()).collect()
         };
         let (sure, alive) = (of(&["alive"]), of(&["alive", "suspect"]));
-        match node.shadow.share(&alive) {
-            // Who is suspected only is no help.
-            Share::Majority => node.shadow.share(&sure) == Share::Majority,
+        // Who is suspected only is no help.
+        let share = match node.shadow.share(&alive) {
+            Share::Majority => node.shadow.share(&sure),
+            less => less,
+        };
+        match share {
+            Share::Majority => true,
             Share::Half(missing) => self.may_act_with_half(world, &missing),
             Share::Minority => false,
         }
