@@ -330,12 +330,8 @@ impl Agent {
     /// Gates 3 and 4.
     fn gate_quorum(&mut self, now: Instant) -> Result<(), Reason> {
         let gates = &mut self.gates;
-        let witnesses = gates.tries.witnesses_since(now - WITNESS_COUNTS);
-        gates.witness = match gates.config.witness.len() {
-            0 => String::new(),
-            all => format!("{witnesses}/{all}"),
-        };
         let tries = &gates.tries;
+        let witnesses = |since: Instant| tries.witnesses_since(since.max(now - WITNESS_COUNTS));
         let apps = &self.apps;
         let tried = |node: &str| {
             let keys =
@@ -349,7 +345,17 @@ impl Agent {
                 None => wanted.into_iter().min_by_key(Option::is_some),
             }
         };
-        gates.quorum.gate(now, &gates.config, &gates.votes, &Proof { witnesses, tried: &tried })
+        let proof = Proof { witnesses: &witnesses, tried: &tried };
+        let found = gates.quorum.gate(now, &gates.config, &gates.votes, &proof);
+        let shown = match gates.quorum.lost_since() {
+            Some(since) => witnesses(since),
+            None => tries.witnesses_since(now - 2 * WITNESS_EVERY_IDLE),
+        };
+        gates.witness = match gates.config.witness.len() {
+            0 => String::new(),
+            all => format!("{shown}/{all}"),
+        };
+        found
     }
 
     /// `quorum` and `no-quorum`, once this node has settled. What is undecided yet is no news.
@@ -474,7 +480,8 @@ impl Agent {
             true => WITNESS_EVERY,
             false => WITNESS_EVERY_IDLE,
         };
-        let since = self.gates.started;
+        // Tried anew at once when the majority is lost.
+        let since = self.gates.quorum.lost_since().unwrap_or(self.gates.started);
         let wanted = |(index, target): (usize, &crate::check::attempt::Target)| Wanted {
             key: Key::Witness(index),
             since,

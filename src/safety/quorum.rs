@@ -8,8 +8,8 @@ use crate::time::Instant;
 /// What decides besides the votes.
 #[derive(Clone, Copy)]
 pub struct Proof<'a> {
-    /// Witnesses that answered lately.
-    pub witnesses: usize,
+    /// How many witnesses answered since then.
+    pub witnesses: &'a dyn Fn(Instant) -> usize,
     /// How one that is missing answered; outer `None`: there is nothing to try there.
     pub tried: &'a dyn Fn(&str) -> Option<Option<Last>>,
 }
@@ -64,8 +64,9 @@ impl Quorum {
         if self.due.is_some() {
             return Err(Reason::Waiting { alive, voters, missing });
         }
-        // Gate 3, where it is needed.
-        let (answered, needed) = (proof.witnesses, config.witness_min);
+        // Gate 3, where it is needed. What a witness answered before says nothing: this node's own Internet may be what
+        // was lost.
+        let (answered, needed) = ((proof.witnesses)(since), config.witness_min);
         if answered < needed {
             return Err(Reason::WitnessSilent { answered, needed, missing });
         }
@@ -74,6 +75,11 @@ impl Quorum {
 
     pub fn next_deadline(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// Since when there is no majority; `None`: there is one, or none is needed.
+    pub fn lost_since(&self) -> Option<Instant> {
+        self.lost.map(|(_, since)| since)
     }
 }
 

@@ -328,6 +328,11 @@ impl World {
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
+    /// All that a node's agent ever logged.
+    pub fn log(&self, n: u8) -> String {
+        self.nodes[usize::from(n) - 1].agent.log()
+    }
+
     pub fn story(&self) -> String {
         story(&self.samples(), &self.runs())
     }

@@ -232,7 +232,7 @@ fn tried(answered: bool) -> Tries {
 fn gate(config: &Config, votes: &Votes, now: u64, witnesses: usize, tried: Tries) -> Result<(), Reason> {
     let mut quorum = Quorum::default();
     let tried = |_: &str| tried;
-    let proof = Proof { witnesses, tried: &tried };
+    let proof = Proof { witnesses: &|_| witnesses, tried: &tried };
     _ = quorum.gate(at(0), config, votes, &proof);
     let found = quorum.gate(at(now), config, votes, &proof);
     assert!(quorum.next_deadline().is_none_or(|due| due > at(now)), "it would spin");
@@ -263,10 +263,24 @@ fn half_acts_after_its_delay_if_a_witness_answers_and_nobody_missing_does() {
     assert!(matches!(silent, Err(Reason::NoWitness { alive: 1, voters: 2, .. })));
     let mut quorum = Quorum::default();
     let by_name = |node: &str| tried(node == "d");
-    let (four, proof) = (votes(2, &["c", "d"]), Proof { witnesses: 1, tried: &by_name });
+    let (four, proof) = (votes(2, &["c", "d"]), Proof { witnesses: &|_| 1, tried: &by_name });
     _ = quorum.gate(at(0), &config(), &four, &proof);
     let serves = Err(Reason::MissingServes { node: "d".into() });
     assert_eq!(quorum.gate(at(15), &config(), &four, &proof), serves, "all that are missing are asked");
+}
+
+/// A node whose Internet goes has an answer from before that is younger than it takes to find the others failed.
+#[test]
+fn what_a_witness_answered_before_the_majority_was_lost_does_not_count() {
+    let (half, nobody) = (votes(1, &["b"]), |_: &str| tried(false));
+    let mut quorum = Quorum::default();
+    let mut gate = |now, answered: u64| {
+        let answered = |since| usize::from(at(answered) >= since);
+        quorum.gate(at(now), &config(), &half, &Proof { witnesses: &answered, tried: &nobody })
+    };
+    assert!(matches!(gate(10, 9), Err(Reason::Waiting { .. })));
+    assert!(matches!(gate(25, 9), Err(Reason::WitnessSilent { answered: 0, .. })));
+    assert_eq!(gate(25, 10), Ok(()));
 }
 
 #[test]
@@ -283,7 +297,7 @@ fn less_than_half_freezes_but_for_a_minority_delay() {
 #[test]
 fn the_delay_begins_anew_when_the_majority_was_back_or_the_case_is_another() {
     let none = |_: &str| None;
-    let proof = Proof { witnesses: 1, tried: &none };
+    let proof = Proof { witnesses: &|_| 1, tried: &none };
     let half = votes(1, &["b"]);
     for between in [votes(1, &["b", "c"]), votes(2, &[])] {
         let mut quorum = Quorum::default();
