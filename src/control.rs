@@ -312,8 +312,6 @@ pub struct Status {
     pub incarnation: u32,
     /// With `verbose` only.
     pub counters: Option<Counters>,
-    /// Keys of the configuration file without an effect yet, with `verbose` only.
-    pub no_effect: Vec<String>,
 }
 
 /// Gate 4.

@@ -58,8 +58,6 @@ pub struct Config {
     pub publish: Vec<IpAddr>,
     /// The operator's own tags.
     pub tags: Vec<(Box<str>, Box<str>)>,
-    /// Keys of the file that have no effect yet, shown by `status -v`.
-    pub no_effect: Vec<Box<str>>,
     /// Where the gossip keys are kept; `None`: in the configuration itself, or there are none.
     pub keys_file: Option<Box<str>>,
 }
@@ -200,7 +198,6 @@ struct Identity {
     advertise: SocketAddr,
     publish: Vec<IpAddr>,
     tags: Vec<(Box<str>, Box<str>)>,
-    no_effect: Vec<Box<str>>,
 }
 
 impl Identity {
@@ -289,7 +286,6 @@ impl Agent {
             advertise: config.membership.advertise,
             publish: config.publish,
             tags: config.tags,
-            no_effect: config.no_effect,
         };
         let has_one_handlers = gates::has_one(&config.handlers);
         let key_source = reload::KeySource::new(config.keys_file, &config.membership.keys);

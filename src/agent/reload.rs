@@ -24,7 +24,6 @@ pub struct Reload {
     pub safety: safety::Config,
     /// What is logged, whatever a person said meanwhile.
     pub log_level: log::LevelFilter,
-    pub no_effect: Vec<Box<str>>,
     /// Keys of the file that differ and take effect now. The gossip keys and their file are not among them: the agent
     /// knows those in use.
     pub changed: Vec<String>,
@@ -79,7 +78,6 @@ impl Agent {
         let mut reloaded = Reloaded { changed, at_restart, notes: Vec::new() };
         self.take_over_keys(now, keys, keys_file, &mut reloaded);
         self.membership.reconfigure(now, membership);
-        self.identity.no_effect = reload.no_effect;
         (self.identity.tags, self.identity.publish) = (tags, publish);
         self.gates.reconfigure(reload.safety);
         self.has_one_handlers = gates::has_one(&handlers);

@@ -81,9 +81,6 @@ impl Agent {
             counters: verbose.then(|| self.counters()),
             ..control::Status::default()
         };
-        if verbose {
-            status.no_effect = self.identity.no_effect.iter().map(|key| key.to_string()).collect();
-        }
         let mut problems = self.problems(now, &members);
         problems.extend(problems_of_apps(&status.apps, &self.identity.node));
         problems.extend(problems_of_handlers(&status.handlers));

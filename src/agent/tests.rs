@@ -81,7 +81,6 @@ fn config(handlers: Vec<delivery::Config>) -> Config {
         safety: safety::Config::default(),
         publish: Vec::new(),
         tags: vec![("dc".into(), "fra".into()), ("cluster".into(), "forged".into())],
-        no_effect: Vec::new(),
         keys_file: None,
     }
 }

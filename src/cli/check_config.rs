@@ -302,7 +302,7 @@ mod tests {
         }
     }
 
-    /// Every key that has an effect, with another value than its default.
+    /// Every key, with another value than its default.
     const ALL: &str = r#"{ "node": "fra1", "cluster": "c", "insecure": true, "bind": "0.0.0.0:7000",
         "advertise": "192.0.2.1:7000", "join": ["192.0.2.7", "par1"], "profile": "lan", "probe_interval": "2s",
         "probe_timeout": "700ms", "gossip_interval": "300ms", "gossip_nodes": 5, "suspicion_mult": 6,
@@ -315,7 +315,8 @@ mod tests {
             { "http": "http://[::1]:81/x?y", "host": "h", "status": [204], "body_equals": "" },
             { "http": "http://[::1]:82/", "body_contains": "b" }, { "http": "http://[::1]/", "body_equals": "e" },
             { "tcp": "localhost:1", "interval": "1s", "timeout": "500ms", "rise": 1, "fall": 2 }, { "unix": "/s" },
-            { "exec": ["/bin/true", "a b"], "warn_ok": true } ], "publish": ["2001:db8::1"] } },
+            { "exec": ["/bin/true", "a b"], "warn_ok": true } ], "verify": "http://{addr}/v",
+            "publish": ["2001:db8::1"] } },
         "handlers": {
           "dns": { "run": ["/bin/true"], "resync": "1h", "user": "nobody", "apps": ["web"], "timeout": "8s",
             "debounce": "1s", "min_interval": "2s" },
@@ -340,14 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn show_leaves_out_nothing_that_has_an_effect() {
+    fn show_leaves_out_no_key() {
         let (shown, code) = check_config(&File::new("whole", ALL).0, true);
         assert_eq!(code, DONE, "{shown}");
         for text in [ALL, &shown] {
             let root: Value = serde_json::from_str(text).unwrap();
             for (table, hidden, objects) in objects(&root) {
-                let has_effect = |key: &&Key| key.effect || !key.today.is_empty();
-                for key in table.iter().filter(has_effect).filter(|key| !hidden.contains(&key.name)) {
+                for key in table.iter().filter(|key| !hidden.contains(&key.name)) {
                     let number = serde_json::from_str(key.default).unwrap_or_default();
                     let default = [json!(key.default), number, json!([]), json!({})];
                     let mut values = objects.iter().filter_map(|object| object.get(key.name));
@@ -377,14 +377,14 @@ mod tests {
     }
 
     #[test]
-    fn a_good_file_is_ok_and_says_what_has_no_effect() {
-        let text = r#"{ "insecure": true, "node": "a", "state": "/s", "log": { "file": "/l" } }"#;
+    fn a_good_file_is_ok_and_says_what_to_note() {
+        let text = r#"{ "insecure": true, "node": "a", "join": ["b"], "log": { "file": "/l" } }"#;
         let file = File::new("ok", text);
         let (said, code) = check_config(&file.0, false);
         assert_eq!(code, DONE);
         assert!(said.contains(": ok\n  node      a in cluster default\n"), "{said}");
         assert!(
-            said.contains("to note:\n  1:46 state: has no effect yet in this version but for the lock"),
+            said.contains("to note:\n  1:1 safety.witness: is not set, and the file names one other node"),
             "{said}"
         );
     }

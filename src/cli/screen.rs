@@ -125,15 +125,8 @@ pub fn status(status: &Status, verbose: bool, colour: bool) -> String {
     apps(&mut out, &status.apps, verbose, colour);
     overrides(&mut out, &status.overrides, colour);
     handlers(&mut out, &status.handlers, verbose, colour);
-    if verbose {
-        if let Some(counters) = &status.counters {
-            traffic(&mut out, counters);
-        }
-        if !status.no_effect.is_empty() {
-            out.push('\n');
-            let keys = status.no_effect.join(", ");
-            labelled(&mut out, "no effect", &format!("in this version: {keys}"));
-        }
+    if let Some(counters) = status.counters.as_ref().filter(|_| verbose) {
+        traffic(&mut out, counters);
     }
     out
 }
@@ -509,7 +502,6 @@ mod tests {
             apps: vec![app],
             handlers: vec![handler],
             counters: Some(Counters::default()),
-            no_effect: vec!["safety.witness".into()],
             ..Status::default()
         }
     }
@@ -526,9 +518,9 @@ mod tests {
     }
 
     #[test]
-    fn the_verbose_status_adds_checks_output_counters_and_keys_without_effect() {
+    fn the_verbose_status_adds_checks_output_and_counters() {
         let (short, long) = (super::status(&full(), false, false), super::status(&full(), true, false));
-        for what in ["dns said:", "no effect", "packets", "ADDRESSES", "IN A ROW"] {
+        for what in ["dns said:", "packets", "ADDRESSES", "IN A ROW"] {
             assert!(!short.contains(what) && long.contains(what), "{what}\n{long}");
         }
         assert!(short.contains("2 in a row"), "{short}");

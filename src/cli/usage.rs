@@ -43,7 +43,7 @@ Exit codes: 0 printed.",
         summary: "says everything that is wrong with the configuration",
         text: "\
 Reads the file, checks values, permissions and programs, and prints every
-problem at once, with its place. Keys that have no effect yet are named.
+problem at once, with its place. What is allowed but rarely meant is noted.
 
   --show  print the effective values, too
 

@@ -68,7 +68,7 @@ pub struct Config {
     /// Complete but for `membership.advertise`, which is what [`Config::advertise`] says or, until the
     /// driver has found it, the unspecified address with `bind`'s port.
     pub agent: agent::Config,
-    /// Not wrong, but to be said: keys without an effect yet, a private address to publish, …
+    /// Not wrong, but to be said: two nodes without a witness, a private address to publish, …
     pub notes: Vec<Problem>,
     /// Every program that the file names and where (the text is its path), for the driver to look at.
     pub programs: Vec<Problem>,
@@ -129,21 +129,19 @@ fn read(
     let apps = root.spot("apps").map(|spot| apps::read(report, &spot, programs)).unwrap_or_default();
     let handlers = root.spot("handlers");
     let handlers = handlers.map(|spot| handlers::read(report, &spot, &apps, programs, read_secret));
-    let mut agent = agent::Config {
+    let agent = agent::Config {
         membership,
         apps,
         handlers: handlers.unwrap_or_default(),
         safety: safety::read(report, root),
         publish: apps::addresses(report, root, "publish"),
         tags: tags(report, root),
-        no_effect: Vec::new(),
         // Reported already, if it is none.
         keys_file: root.text(&mut Report::default(), "keys_file").map(Into::into),
     };
     let peers = agent.membership.members.iter().filter(|name| **name != agent.membership.node).count();
     safety::note_no_witness(report, root, &agent.safety, peers.max(agent.membership.join.len()));
     check_metadata(report, root, &agent);
-    agent.no_effect = core::mem::take(&mut report.without_effect);
     Config {
         bind,
         advertise,

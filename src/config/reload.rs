@@ -37,7 +37,6 @@ impl Config {
         of_membership.members.clone_from(&membership.members);
         of_membership.allow.clone_from(&membership.allow);
         of_membership.forget_after = membership.forget_after;
-        ours.no_effect = theirs.no_effect;
         self.log = new.log;
         Reload {
             membership,
@@ -49,7 +48,6 @@ impl Config {
             handlers: ours.handlers.clone(),
             safety: ours.safety.clone(),
             log_level: self.log.level,
-            no_effect: ours.no_effect.clone(),
             changed,
             at_restart,
         }

@@ -17,8 +17,6 @@ const QUOTED_MAX: usize = 60;
 pub struct Report {
     problems: Vec<Found>,
     notes: Vec<Found>,
-    /// Paths of keys that the file sets and that have no effect yet.
-    pub without_effect: Vec<Box<str>>,
 }
 
 struct Found {
@@ -39,16 +37,6 @@ impl Report {
 
     pub fn note(&mut self, at: usize, path: &str, text: impl Into<String>) {
         self.notes.push(Found { at, path: path.into(), text: text.into() });
-    }
-
-    /// `today`: what it does all the same, if anything.
-    pub fn no_effect(&mut self, at: usize, path: &str, today: &str) {
-        let text = match today {
-            "" => "has no effect yet in this version".to_owned(),
-            _ => format!("has no effect yet in this version but for {today}"),
-        };
-        self.note(at, path, text);
-        self.without_effect.push(path.into());
     }
 
     pub fn wrong_type(&mut self, spot: &Spot<'_>, wanted: &str) {

@@ -1,4 +1,4 @@
-//! Every key of the file: its type, range and default, and whether this version acts on it.
+//! Every key of the file: its type, range and default.
 //!
 //! One table for each kind of object. The defaults are what `interfaces` section 2 shows; the man
 //! page is held against these tables.
@@ -11,9 +11,6 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// The state file is neither read nor written yet, but its lock is there.
-const STATE_TODAY: &str = "the lock beside it; the state itself is not kept over a restart";
-
 /// Where the daemon listens for the command line.
 pub const CONTROL_DEFAULT: &str = "/run/picored.sock";
 
@@ -23,12 +20,7 @@ const PATH_MAX: usize = 4_095;
 const SOCKET_PATH_MAX: usize = 107;
 
 const fn key(name: &'static str, of: Type, default: &'static str) -> Key {
-    Key { name, of, default, effect: true, today: "" }
-}
-
-/// Read and checked; a later version acts on it.
-const fn later(name: &'static str, of: Type, default: &'static str) -> Key {
-    Key { name, of, default, effect: false, today: "" }
+    Key { name, of, default }
 }
 
 /// The whole file.
@@ -62,7 +54,7 @@ pub const FILE: &[Key] = &[
     key("handlers", Object, ""),
     key("safety", Object, ""),
     key("forget_after", Duration(SECOND, 3_650 * DAY), "72h"),
-    Key { today: STATE_TODAY, ..later("state", Path { max: PATH_MAX }, "/var/lib/picored/state.json") },
+    key("state", Path { max: PATH_MAX }, "/var/lib/picored/state.json"),
     key("control", Path { max: SOCKET_PATH_MAX }, CONTROL_DEFAULT),
     key("log", Object, ""),
 ];

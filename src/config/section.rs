@@ -14,10 +14,6 @@ pub struct Key {
     pub of: Type,
     /// As it would be written in the file, without quotes; empty: none, or it depends (see the design).
     pub default: &'static str,
-    /// Whether this version acts on it.
-    pub effect: bool,
-    /// What a key without effect does all the same; empty: nothing.
-    pub today: &'static str,
 }
 
 /// What a key's value must be.
@@ -112,7 +108,7 @@ pub struct Section<'v> {
 }
 
 impl<'v> Section<'v> {
-    /// Reports unknown and doubled keys, and keys without an effect. What is no object is an empty one.
+    /// Reports unknown and doubled keys. What is no object is an empty one.
     pub fn open(report: &mut Report, spot: &Spot<'v>, keys: &'static [Key]) -> Self {
         let mut section = Self::empty(&spot.path, spot.value.at, keys);
         for (name, at, value) in spot.members(report).unwrap_or_default() {
@@ -120,9 +116,6 @@ impl<'v> Section<'v> {
                 report.unknown(at, &value.path, "unknown key", name, keys.iter().map(|key| key.name));
                 continue;
             };
-            if !key.effect {
-                report.no_effect(at, &value.path, key.today);
-            }
             section.values.push((key.name, value.value));
         }
         section

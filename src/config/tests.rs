@@ -62,17 +62,7 @@ fn the_shipped_example_is_good_and_sets_every_key() {
     for key in all.filter(|key| !exceptions.contains(&key.name)) {
         assert!(EXAMPLE.contains(&format!("{}\":", key.name)), "{} is not in the example", key.name);
     }
-    let expected: Vec<&str> = vec!["state"];
-    let mut found: Vec<&str> = config.agent.no_effect.iter().map(AsRef::as_ref).collect();
-    found.sort_unstable();
-    assert_eq!(found, expected);
-    assert_eq!(config.notes.len(), expected.len());
-    assert!(
-        config
-            .notes
-            .iter()
-            .all(|note| note.line > 1 && note.text.starts_with("has no effect yet in this version"))
-    );
+    assert_eq!(config.notes, []);
 }
 
 #[test]
@@ -465,7 +455,6 @@ fn the_default_place_depends_on_the_mode() {
             r#"{{"insecure": true, "handlers": {{"h": {{"run": ["/x"], "mode": "{mode}"}}}}}}"#
         ));
         assert_eq!(config.agent.handlers[0].place, want);
-        assert_eq!(config.agent.no_effect, []);
     }
 }
 

@@ -160,7 +160,6 @@ impl Settings {
             safety: self.safety(),
             publish: Vec::new(),
             tags: Vec::new(),
-            no_effect: Vec::new(),
             keys_file: None,
         }
     }

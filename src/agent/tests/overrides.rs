@@ -204,7 +204,9 @@ fn another_node_s_maintenance_is_said_of_members_only_and_if_it_fits() {
 
 #[test]
 fn a_person_is_told_when_it_is_written_or_that_it_is_not() {
-    let mut world = World::new(Vec::new());
+    // One that keeps its state.
+    let agent = Agent::with_state(config(Vec::new()), Seed::from_u64(7), Instant::ZERO, secs(1_000), None);
+    let mut world = World::of(agent);
     world.run_for(secs(30));
     world.persists = None;
     assert_eq!(world.ask(r#"{"cmd":"maint","to":"on","by":"anna"}"#), [""; 0], "not before it is written");

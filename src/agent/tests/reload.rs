@@ -38,7 +38,6 @@ fn reload(ring: KeyRing, file: Option<&str>) -> Reload {
         handlers: config.handlers,
         safety: config.safety,
         log_level: log::LevelFilter::Info,
-        no_effect: Vec::new(),
         changed: Vec::new(),
         at_restart: Vec::new(),
     }
