@@ -428,6 +428,8 @@ pub struct Handler {
     pub waits: Option<String>,
     /// The node that acts; `null`: each for itself, or nobody can.
     pub runner: Option<String>,
+    /// For so long this node would tell another set than the runner told; `null`: it would not, or not for long.
+    pub differs_for_secs: Option<u64>,
     pub failures_in_a_row: u32,
     pub gave_up: bool,
     pub last_run: Option<LastRun>,

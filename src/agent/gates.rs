@@ -10,8 +10,7 @@ use crate::check::attempt::Outcome;
 use crate::control::{self, target_text};
 use crate::delivery::record::Record;
 use crate::delivery::{AppSituation, EventKind, Occurrence, Place, Verified, World};
-use crate::limits::TOMBSTONES_MAX;
-use crate::membership::{self, Member, State};
+use crate::membership::{self, JoinEntry, Member, State};
 use crate::safety::doubt::Doubt;
 use crate::safety::electorate::{Electorate, Target, View, Voter, Votes};
 use crate::safety::max_remove::{WINDOW, Window};
@@ -56,8 +55,6 @@ pub struct Gates {
     windows: BTreeMap<(Box<str>, Box<str>), Window>,
     /// Handlers whose next success gate 8 does not hinder, until then at the latest.
     forced: Vec<(Box<str>, Instant)>,
-    /// Gone from the table by a person's word, or after it left: what P shows of it is not kept by any gate.
-    forgotten: BTreeSet<Box<str>>,
     /// (app, node) that failed but serve on, as people were told.
     serving: BTreeSet<(Box<str>, Box<str>)>,
 }
@@ -86,7 +83,6 @@ impl Gates {
             told_quorum: None,
             windows: BTreeMap::new(),
             forced: Vec::new(),
-            forgotten: BTreeSet::new(),
             serving: BTreeSet::new(),
         }
     }
@@ -97,9 +93,9 @@ impl Gates {
     }
 
     /// The configuration was read anew.
-    #[allow(dead_code, reason = "reload will")]
-    pub fn reconfigure(&mut self, config: safety::Config) {
+    pub fn reconfigure(&mut self, config: safety::Config, expected: &[Box<str>]) {
         self.config = config;
+        self.expected = expected.to_vec();
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -124,13 +120,6 @@ impl Gates {
     /// A member was forgotten.
     pub fn forget(&mut self, node: &str) {
         self.electorate.drop(node);
-        if self.forgotten.len() < TOMBSTONES_MAX {
-            self.forgotten.insert(node.into());
-        }
-    }
-    /// One that was forgotten is back.
-    pub fn remember(&mut self, node: &str) {
-        self.forgotten.remove(node);
     }
     /// Past gate 1 at some time since the start.
     pub fn has_settled(&self) -> bool {
@@ -163,7 +152,7 @@ impl Gates {
     pub fn complete<'a>(&'a self, world: World<'a>) -> World<'a> {
         World {
             may_withdraw: self.may_withdraw,
-            seen_all: self.votes.seen_all,
+            unseen: self.votes.unseen.as_deref(),
             witness: &self.witness,
             ..world
         }
@@ -191,11 +180,7 @@ impl Gates {
         };
         let node_down_after = self.config.node_down_after;
         let policy = &own.policy;
-        let kept: Option<Vec<Address>> = published.map(|published| {
-            published.iter().filter(|address| !self.forgotten.contains(&address.node)).cloned().collect()
-        });
-        let case =
-            Case { now, me, instances, published: kept.as_deref(), policy, node_down_after, tried: &tried };
+        let case = Case { now, me, instances, published, policy, node_down_after, tried: &tried };
         let mut verdict = decide(&case);
         // What is seen before this node may act is no measure of what it takes away.
         if may_act {
@@ -244,15 +229,16 @@ impl Agent {
         self.gates.settle.update(now, joined, has_majority);
         self.watch_evidence(now);
         let quorum = self.gate_quorum(now);
-        let mut with_instance = self.apps.iter().filter(|own| own.app.has_instance());
-        let silent = with_instance.find(|own| own.app.state() == AppState::Unknown);
+        // Later, an app that a reload brought holds nothing but its own jobs.
+        let silent = self.apps.iter().find(|own| own.is_silent() && !self.gates.has_settled);
         let settled = self.gates.settle.gate(silent.map(|own| &*own.app.config().name));
         let first = settled.is_ok() && !self.gates.has_settled;
         self.gates.has_settled |= first;
         let node = settled.and_then(|()| self.gates.doubt.gate());
         let withdraws = self.gates.config.on_no_quorum == OnNoQuorum::WithdrawSelf;
-        let has_lost = quorum.as_ref().is_err_and(|reason| !matches!(reason, Reason::Suspecting { .. }));
-        self.gates.may_withdraw = node.is_ok() && has_lost && withdraws;
+        // Not while it is undecided: at a split, both halves would at once.
+        let has_none = quorum.as_ref().is_err_and(Reason::is_no_quorum);
+        self.gates.may_withdraw = node.is_ok() && has_none && withdraws;
         self.tell_quorum(now, &quorum);
         let may_act = node.and(quorum);
         match (&self.may_act, &may_act) {
@@ -297,11 +283,14 @@ impl Agent {
             })
             .collect();
         let targets: Vec<Target> =
-            self.membership.join_entries().map(|entry| self.join_entry(entry)).collect();
+            self.membership.join_entries().map(|entry| self.join_entry(&entry)).collect();
+        // Who was forgotten has no vote after a restart either, though the file still expects it.
+        let expected = self.gates.expected.iter().filter(|node| !self.membership.is_forgotten(now, node));
+        let expected: Vec<Box<str>> = expected.cloned().collect();
         let view = View {
             me,
             members: &members,
-            expected: &self.gates.expected,
+            expected: &expected,
             targets: &targets,
             has_record: self.has_record(),
         };
@@ -309,19 +298,22 @@ impl Agent {
     }
 
     /// One that was reached, or leads to a member, votes under its name.
-    fn join_entry(&self, (target, reached): (&membership::Target, Option<&str>)) -> Target {
-        let is_at = |member: &&Member| *target == membership::Target::Addr(member.addr);
-        let named = reached.or_else(|| self.membership.members().find(is_at).map(|member| &*member.name));
+    fn join_entry(&self, entry: &JoinEntry<'_>) -> Target {
+        let is_at = |member: &&Member| *entry.target == membership::Target::Addr(member.addr);
+        let named =
+            entry.member.or_else(|| self.membership.members().find(is_at).map(|member| &*member.name));
         match named {
             Some(name) => Target::Reached(name.into()),
-            None => Target::Never(target_text(target).into()),
+            None => Target::Never(target_text(entry.target).into()),
         }
     }
 
     /// Some run of a `one` handler is known, or there are none such here.
     fn has_record(&self) -> bool {
         let is_record = |(name, value): (&str, &str)| {
-            name.starts_with("h.") && Record::parse(value).is_some_and(|record| record.lc > 0)
+            // `h.HANDLER` alone is an event handler's: that says nothing of what is published.
+            name.strip_prefix("h.").is_some_and(|name| name.contains('.'))
+                && Record::parse(value).is_some_and(|record| record.lc > 0)
         };
         let shows = |member: &Member| serf::tags(&member.meta).any(is_record);
         !self.has_one_handlers || self.membership.members().any(shows)
@@ -330,6 +322,7 @@ impl Agent {
     /// Gates 3 and 4.
     fn gate_quorum(&mut self, now: Instant) -> Result<(), Reason> {
         let gates = &mut self.gates;
+        let untried = gates.tries.witnesses_untried();
         let tries = &gates.tries;
         let witnesses = |since: Instant| tries.witnesses_since(since.max(now - WITNESS_COUNTS));
         let apps = &self.apps;
@@ -345,7 +338,7 @@ impl Agent {
                 None => wanted.into_iter().min_by_key(Option::is_some),
             }
         };
-        let proof = Proof { witnesses: &witnesses, tried: &tried };
+        let proof = Proof { witnesses: &witnesses, untried, tried: &tried };
         let found = gates.quorum.gate(now, &gates.config, &gates.votes, &proof);
         let shown = match gates.quorum.lost_since() {
             Some(since) => witnesses(since),
@@ -395,13 +388,18 @@ impl Agent {
             let name = own.app.config().name.clone();
             let instances = view::instances(&name, self.membership.members());
             let me = &self.identity.node;
+            // What was forgotten by a person's word, or after it left, no gate keeps.
+            let known = |published: &Option<Vec<Address>>| -> Option<Vec<Address>> {
+                let is_known = |address: &&Address| !self.membership.is_forgotten(now, &address.node);
+                published.as_ref().map(|published| published.iter().filter(is_known).cloned().collect())
+            };
             let mut decide = |handler: &str, published: Option<&[Address]>| {
                 self.gates.decide(now, me, own, &instances, handler, published, may_act)
             };
-            let verdict = decide("", own.published.as_deref());
+            let verdict = decide("", known(&own.published).as_deref());
             let of_handlers = own.published_by.iter();
             let of_handlers = of_handlers
-                .map(|(handler, published)| (handler.clone(), decide(handler, published.as_deref())))
+                .map(|(handler, published)| (handler.clone(), decide(handler, known(published).as_deref())))
                 .collect();
             // Before this node may act, a guard holds nothing that would not be held anyway.
             if may_act && own.guard != verdict.guard {
@@ -419,6 +417,7 @@ impl Agent {
                 false => Vec::new(),
             };
             situations.push(AppSituation {
+                held: own.is_silent().then(|| Reason::NoVerdictHere { app: name.clone() }),
                 name,
                 instances,
                 verdict,
@@ -452,14 +451,15 @@ impl Agent {
                     wanted.push(Wanted { key, since: i.since, targets, every: VERIFY_EVERY });
                 }
             }
-            // An entry of `join` that was never reached is tried at its host.
-            for (target, reached) in self.membership.join_entries().filter(|_| missing.is_some()) {
-                if let (membership::Target::Addr(addr), Target::Never(node)) =
-                    (target, self.join_entry((target, reached)))
+            // An entry of `join` that was never reached is tried at its host; with a name that cannot be looked up there is
+            // nowhere to try, but somebody may be there.
+            for entry in self.membership.join_entries().filter(|_| missing.is_some()) {
+                if let Target::Never(node) = self.join_entry(&entry)
                     && is_missing(&node)
                 {
                     let key = Key::Node { app: situation.name.clone(), node };
-                    let targets = vec![verify.target(addr.ip().to_canonical())];
+                    let hosts = entry.addrs.iter().map(|addr| addr.ip().to_canonical());
+                    let targets = hosts.map(|addr| verify.target(addr)).collect();
                     wanted.push(Wanted { key, since: self.gates.started, targets, every: VERIFY_EVERY });
                 }
             }
@@ -517,7 +517,7 @@ impl Agent {
                     self.drain_checks(now);
                 }
             }
-            Owner::Try(id) => self.dirty |= self.gates.tries.handle_result(now, id, outcome.passed()),
+            Owner::Try(id) => self.dirty |= self.gates.tries.handle_result(now, id, &outcome),
         }
     }
 

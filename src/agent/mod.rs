@@ -201,7 +201,7 @@ struct Identity {
 }
 
 impl Identity {
-    /// What delivery is to look at, put together from the agent's parts.
+    /// What delivery is to look at, put together from the agent's parts; the gates complete it.
     fn world<'a>(
         &'a self,
         unix_now: u64,
@@ -217,7 +217,7 @@ impl Identity {
             apps,
             may_act: may_act.clone(),
             may_withdraw: false,
-            seen_all: true,
+            unseen: None,
             witness: "",
         }
     }
@@ -241,6 +241,13 @@ struct OwnApp {
     goal: Option<Vec<safety::Address>>,
     /// The gate that people were told of last.
     guard: Option<safety::Reason>,
+}
+
+impl OwnApp {
+    /// Its own checks have no verdict yet.
+    fn is_silent(&self) -> bool {
+        self.app.has_instance() && self.app.state() == AppState::Unknown
+    }
 }
 
 /// Counters of membership that become noise when they grow.
@@ -402,6 +409,7 @@ impl Agent {
     pub fn handle_resolved(&mut self, now: Instant, id: ResolveId, addresses: &[IpAddr], error: &str) {
         self.begin(now);
         self.membership.handle_resolved(now, id, addresses, error);
+        self.dirty = true; // where to try who was never reached (gate 4)
         self.finish(now);
     }
     pub fn handle_attempt(&mut self, now: Instant, id: AttemptId, outcome: Outcome) {
@@ -491,6 +499,12 @@ impl Agent {
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front().or_else(|| self.membership.poll_action().map(Action::Membership))
     }
+    /// What delivery looked at last, or would now.
+    fn world<'a>(&'a self, now: Instant, members: &'a [&'a Member]) -> World<'a> {
+        let unix_now = self.wall.unix_secs(now);
+        self.gates.complete(self.identity.world(unix_now, members, &self.situations, &self.may_act))
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
         let apps = self.apps.iter().chain(&self.retired);
         let checks = earliest(apps.map(|own| own.app.next_deadline()));

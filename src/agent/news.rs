@@ -245,6 +245,12 @@ pub fn of_report(now: Instant, report: &Report) -> Event {
             let text = format!("{name}: {with} ran without knowing of the last run; one more follows");
             new(Level::Warn, "handler-overlap", text).with("node", with)
         }
+        ReportKind::Differs { with } => {
+            let text = format!(
+                "{name}: {with} told another set than this node would: compare the two files, and `picored why` on both"
+            );
+            new(Level::Warn, "handler-differs", text).with("node", with)
+        }
     };
     let event = event.with("handler", &report.handler);
     if let Some(app) = &report.app { event.with("app", app) } else { event }

@@ -33,6 +33,7 @@ impl Agent {
         let members: Vec<_> = self.membership.members().collect();
         let unix_now = self.wall.unix_secs(now);
         let world = self.identity.world(unix_now, &members, &self.situations, &self.may_act);
+        let world = self.gates.complete(world);
         let begun = self.delivery.rehearse(now, &world, wanted);
         match begun {
             Ok(run) => {

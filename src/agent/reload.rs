@@ -77,9 +77,10 @@ impl Agent {
         let (changed, at_restart) = (reload.changed, reload.at_restart);
         let mut reloaded = Reloaded { changed, at_restart, notes: Vec::new() };
         self.take_over_keys(now, keys, keys_file, &mut reloaded);
+        let members = membership.members.clone();
         self.membership.reconfigure(now, membership);
         (self.identity.tags, self.identity.publish) = (tags, publish);
-        self.gates.reconfigure(reload.safety);
+        self.gates.reconfigure(reload.safety, &members);
         self.has_one_handlers = gates::has_one(&handlers);
         self.take_over_apps(now, apps);
         self.delivery.reconfigure(handlers, now);

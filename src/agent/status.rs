@@ -50,8 +50,7 @@ impl Agent {
     pub(super) fn status(&mut self, now: Instant, verbose: bool) -> control::Status {
         let recent_late = self.lateness.recent_max(now);
         let members: Vec<&Member> = self.membership.members().collect();
-        let unix_now = self.wall.unix_secs(now);
-        let world = self.identity.world(unix_now, &members, &self.situations, &self.may_act);
+        let world = self.world(now, &members);
         let handlers = self.delivery.status(&world);
         let apps = self.apps.iter().zip(&self.situations);
         let mut status = control::Status {
@@ -127,6 +126,7 @@ impl Agent {
             phase: handler.phase.into(),
             waits: self.waits_for(handler),
             runner: handler.runner.as_deref().map(str::to_owned),
+            differs_for_secs: handler.differs_since.map(|since| now.since(since).as_secs()),
             failures_in_a_row: handler.failures_in_a_row,
             gave_up: handler.gave_up,
             last_run: handler.last.as_ref().map(|run| self.last_run(now, run, verbose)),
@@ -189,7 +189,6 @@ impl Agent {
             let control::Quorum { alive, electorate, .. } = quorum;
             problems.push((CRITICAL, format!("no quorum: {alive} of {electorate} alive")));
         }
-        problems.extend(self.state_problem().map(|text| (DEGRADED, text)));
         problems.extend(self.overrides_shown(now).iter().filter_map(problem_of_override));
         for kind in [Kind::Conflict, Kind::ForeignCluster, Kind::TagsTooLong] {
             problems.extend(self.noise.recent(now, kind).map(|text| (DEGRADED, text.to_owned())));
@@ -287,6 +286,17 @@ fn problems_of_handlers(handlers: &[control::Handler]) -> Vec<(u8, String)> {
         } else if handler.failures_in_a_row > 0 {
             let times = handler.failures_in_a_row;
             problems.push((DEGRADED, format!("handler {name} failed {times} times in a row: {exit}")));
+        }
+        if let Some(secs) = handler.differs_for_secs {
+            let age = crate::control::text::duration(Duration::from_secs(secs));
+            let runner = handler.runner.as_deref().unwrap_or("the runner");
+            problems.push((
+                DEGRADED,
+                format!(
+                    "handler {name}: for {age}, {runner} tells another set than this node would; compare the files, \
+                     and `picored why` on both"
+                ),
+            ));
         }
     }
     problems

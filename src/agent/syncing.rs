@@ -60,7 +60,7 @@ impl Agent {
 
     fn plan(&self, now: Instant, handler: Option<&str>, dry_run: bool) -> Vec<SyncJob> {
         let members: Vec<&Member> = self.membership.members().collect();
-        let world = self.identity.world(self.wall.unix_secs(now), &members, &self.situations, &self.may_act);
+        let world = self.world(now, &members);
         let jobs =
             self.delivery.status(&world).into_iter().filter(|job| {
                 is_told_sets(job.config) && handler.is_none_or(|name| *job.config.name == *name)

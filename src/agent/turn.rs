@@ -79,7 +79,6 @@ impl Agent {
         }
         match event {
             Happened::Joined { node, returned } => {
-                self.gates.remember(&node);
                 self.learn_tags(now, &node);
                 // Who was there before us is no news: the members found at our own start.
                 if returned || self.gates.has_settled() {

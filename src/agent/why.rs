@@ -23,8 +23,7 @@ impl Agent {
             return self.reply(client, error_line(&error));
         }
         let members: Vec<&Member> = self.membership.members().collect();
-        let unix_now = self.wall.unix_secs(now);
-        let world = self.identity.world(unix_now, &members, &self.situations, &self.may_act);
+        let world = self.world(now, &members);
         let jobs = self.delivery.status(&world);
         let pairs = self.apps.iter().zip(&self.situations);
         let asked = pairs.filter(|(_, situation)| app.is_none_or(|app| *situation.name == *app));

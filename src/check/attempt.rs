@@ -54,6 +54,9 @@ pub enum Outcome {
     Pass(Box<str>),
     /// With the reason, for people: `connection refused`, `http 502`, `exit 2: DISK CRITICAL`.
     Fail(Box<str>),
+    /// It could not even be begun, for a reason of this machine (no descriptor, memory or port, its own firewall). For a
+    /// check that is a failure as any other; of somebody else it says nothing.
+    NotTried(Box<str>),
 }
 
 impl Outcome {
@@ -62,7 +65,7 @@ impl Outcome {
     }
     pub fn text(&self) -> &str {
         match self {
-            Self::Pass(text) | Self::Fail(text) => text,
+            Self::Pass(text) | Self::Fail(text) | Self::NotTried(text) => text,
         }
     }
 }

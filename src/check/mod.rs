@@ -335,9 +335,11 @@ fn describe(schedule: &Schedule) -> String {
     let (rise, fall) = (schedule.rise(), schedule.fall());
     match schedule.last() {
         None => "not checked yet".into(),
-        // Within `grace`.
-        Some((_, Outcome::Fail(reason))) if schedule.fails() == 0 => format!("does not count yet: {reason}"),
-        Some((_, Outcome::Fail(reason))) => format!("{}/{fall} failed: {reason}", schedule.fails().min(fall)),
+        Some((_, Outcome::Fail(reason) | Outcome::NotTried(reason))) => match schedule.fails() {
+            // Within `grace`.
+            0 => format!("does not count yet: {reason}"),
+            fails => format!("{}/{fall} failed: {reason}", fails.min(fall)),
+        },
         Some((_, Outcome::Pass(_))) if schedule.state() == AppState::Up => "passed".into(),
         Some((_, Outcome::Pass(_))) => format!("{}/{rise} passed", schedule.passes().min(rise)),
     }

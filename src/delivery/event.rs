@@ -366,6 +366,7 @@ impl Queue {
             waiting: self.waiting.as_ref(),
             last: self.last.clone(),
             failures_in_a_row: self.standing.failures,
+            differs_since: None,
             gave_up: self.standing.gave_up || self.standing.failures >= FAILURES_MAX,
         }
     }

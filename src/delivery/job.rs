@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::borrow::Cow;
 
 use super::calls::{self, Call};
+use super::differs::Differs;
 use super::handler::{Around, Out, Turn, report_failure, runner};
 use super::ledger::{Kind, Ledger};
 use super::record::{Told, set_hash};
@@ -44,6 +45,7 @@ pub struct Job {
     last_end: Option<Instant>,
     last: Option<LastRun>,
     waiting: Option<Waiting>,
+    differs: Differs,
     phase: &'static str,
 }
 
@@ -95,6 +97,7 @@ impl Job {
             last_end: None,
             last: None,
             waiting: None,
+            differs: Differs::default(),
             phase: "idle",
         }
     }
@@ -123,8 +126,11 @@ impl Job {
             (self.outside, self.outside_lc) = (Some(plan.goal.to_vec()), greatest.lc);
         }
         let unseen = situation.and_then(|situation| self.unseen(world, situation, around.config));
-        self.show(now, around, unseen.is_some());
-        let later = earliest([self.standing.next_deadline(now), self.ledger.orphan_until(now)]);
+        let is_held = situation.is_some_and(|situation| situation.held.is_some());
+        self.show(now, around, unseen.is_some() || is_held);
+        let disagrees = self.disagrees(turn, around, plan.as_ref());
+        let differs = self.differs.watch(turn, around.config, &self.app, disagrees);
+        let later = earliest([self.standing.next_deadline(now), self.ledger.orphan_until(now), differs]);
         if let Some(current) = &self.current {
             if plan.is_some_and(|plan| hash(&current.set) != hash(&plan.goal)) {
                 self.due_since.get_or_insert(now);
@@ -146,7 +152,7 @@ impl Job {
             }
             return self.rest(None, earliest([later, until]));
         }
-        let waiting = self.barred(now, world, around, &plan, unseen);
+        let waiting = self.barred(turn, around, situation, &plan, unseen);
         match waiting {
             Some(waiting) => {
                 self.report_waiting(turn, around, &waiting);
@@ -156,19 +162,32 @@ impl Job {
         }
     }
 
+    /// Another node is the runner, which told another set than this node would.
+    fn disagrees(&self, turn: &Turn<'_>, around: Around<'_>, plan: Option<&Plan<'_>>) -> Option<Box<str>> {
+        let (world, config) = (turn.world, around.config);
+        let Told::Set(told) = self.ledger.greatest_told() else { return None };
+        let differs = plan.is_some_and(|plan| !plan.withdraws && hash(&plan.goal) != told);
+        let can_know =
+            differs && config.place == Place::One && world.may_act.is_ok() && self.current.is_none();
+        let other = self.runner(world, config).filter(|runner| *runner != world.node);
+        other.filter(|_| can_know).map(Into::into)
+    }
+
     /// Why a run that is due is not this node's to start, however long it waits.
     fn barred(
         &self,
-        now: Instant,
-        world: &World<'_>,
+        turn: &Turn<'_>,
         around: Around<'_>,
+        situation: &AppSituation,
         plan: &Plan<'_>,
         unseen: Option<Unseen>,
     ) -> Option<Waiting> {
+        let (now, world) = (turn.now, turn.world);
         let acts_alone = plan.withdraws || self.is_manual(now) || around.config.place != Place::One;
         match &world.may_act {
             _ if self.standing.gave_up => Some(Waiting::GaveUp),
             Err(reason) if !plan.withdraws => Some(Waiting::Gates(reason.clone())),
+            _ if let Some(reason) = &situation.held => Some(Waiting::Gates(reason.clone())),
             _ if acts_alone && unseen.is_none() => None,
             _ if let Some(unseen) = unseen => Some(Waiting::Unseen(unseen)),
             _ => match self.runner(world, around.config) {
@@ -498,6 +517,7 @@ impl Job {
             waiting: self.waiting.as_ref(),
             last: self.last.clone(),
             failures_in_a_row: self.standing.failures,
+            differs_since: self.differs.since_if_told(),
             gave_up: self.standing.gave_up || self.standing.failures >= FAILURES_MAX,
         }
     }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod coalesce;
+mod differs;
 mod event;
 mod handler;
 mod job;
@@ -185,6 +186,9 @@ pub struct Occurrence {
 pub struct AppSituation {
     pub name: Box<str>,
     pub instances: Vec<Instance>,
+    /// Why this node tells nothing of it, though it may act else: its own checks of an app that a reload brought have no
+    /// verdict yet (gate 1).
+    pub held: Option<Reason>,
     pub verdict: Verdict,
     /// Where more than one handler tells it: by its name, what the gates make of each one's own P. One that always
     /// fails must not make another tell what only the failing one's outside still shows.
@@ -226,8 +230,8 @@ pub struct World<'a> {
     pub may_act: Result<(), Reason>,
     /// Only gates 3 and 4 are closed, and `on_no_quorum` is `withdraw_self`: own addresses may be taken away.
     pub may_withdraw: bool,
-    /// Everybody of the electorate was seen alive at some time (`interfaces`, 4.5, rule 7).
-    pub seen_all: bool,
+    /// Somebody of the electorate who was never seen alive (`interfaces`, 4.5, rule 7).
+    pub unseen: Option<&'a str>,
     /// Gate 3 as people are told: `2/3`; empty without witnesses.
     pub witness: &'a str,
 }
@@ -300,6 +304,10 @@ pub enum ReportKind {
     Overlapped {
         with: Box<str>,
     },
+    /// For long, this node would tell another set than this one, the runner, told.
+    Differs {
+        with: Box<str>,
+    },
 }
 
 /// A handler for `status`.
@@ -316,6 +324,8 @@ pub struct HandlerStatus<'a> {
     pub waiting: Option<&'a Waiting>,
     pub last: Option<LastRun>,
     pub failures_in_a_row: u32,
+    /// Since when this node would tell another set than the runner told; `None`: it does not, or not for long.
+    pub differs_since: Option<Instant>,
     /// It gave up here (exit 77, 78, 126, 127, or three failures in a row).
     pub gave_up: bool,
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{AppSituation, Config, Mode, Occurrence, World};
 use crate::limits::REASON_MAX;
 use crate::membership::State;
-use crate::safety::Address;
+use crate::safety::{Address, Reason};
 use crate::time::Instant;
 use crate::view::Instance;
 
@@ -125,8 +125,8 @@ impl Telling<'_> {
                 name: self.world.cluster,
                 known: self.world.members.iter().filter(|m| m.state != State::Left).count(),
                 alive: running,
-                quorum: true,
-                witness: None,
+                quorum: !self.world.may_act.as_ref().is_err_and(Reason::is_no_quorum),
+                witness: Some(self.world.witness).filter(|witness| !witness.is_empty()),
             },
             publish: PublishPart {
                 nodes: nodes(self.publish),

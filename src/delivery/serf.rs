@@ -155,6 +155,7 @@ impl Calls {
             waiting: None,
             last: self.last.clone(),
             failures_in_a_row: self.failures,
+            differs_since: None,
             gave_up: false,
         }
     }

@@ -64,7 +64,8 @@ struct Scene {
     may_act: Result<(), Reason>,
     /// What `withdraw_self` would tell.
     withdraw: Option<Vec<u8>>,
-    seen_all: bool,
+    /// Of the electorate, never seen alive.
+    unseen: Option<&'static str>,
     /// Nodes that failed, that have no verdict, and what was tried of the failed ones.
     failed: Vec<u8>,
     silent: Vec<u8>,
@@ -95,7 +96,7 @@ impl Scene {
             guard: None,
             may_act: Ok(()),
             withdraw: None,
-            seen_all: true,
+            unseen: None,
             failed: vec![],
             silent: vec![],
             verified: vec![],
@@ -143,6 +144,7 @@ impl Scene {
         let set = |set: &Option<Vec<u8>>| Some(set.as_ref()?.iter().map(address).collect::<Vec<_>>());
         let (publish, withdraw) = (set(&self.goal), set(&self.withdraw));
         let app = |name: &str| AppSituation {
+            held: None,
             name: name.into(),
             instances: [1, 2, 3].map(instance).into(),
             verdict: Verdict {
@@ -165,7 +167,7 @@ impl Scene {
             apps: &apps,
             may_act: self.may_act.clone(),
             may_withdraw: self.withdraw.is_some(),
-            seen_all: self.seen_all,
+            unseen: self.unseen,
             witness: "",
         };
         self.delivery.update(self.now, &world);
@@ -225,7 +227,7 @@ impl Scene {
             apps: &[],
             may_act,
             may_withdraw: false,
-            seen_all: true,
+            unseen: None,
             witness: "",
         };
         look(self.delivery.status(&world).first().expect("a handler"))

@@ -56,8 +56,8 @@ pub enum Waiting {
 /// What is missing to a first run (`interfaces`, 4.5, rule 7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unseen {
-    /// Somebody of the electorate was never seen alive.
-    Member,
+    /// This one of the electorate was never seen alive.
+    Member { node: Box<str> },
     /// The instance on this running node has no verdict.
     Verdict { node: Box<str> },
 }
@@ -65,8 +65,8 @@ pub enum Unseen {
 impl Unseen {
     /// What is missing, if anything is.
     pub fn of(world: &World<'_>, instances: &[Instance]) -> Option<Self> {
-        if !world.seen_all {
-            return Some(Self::Member);
+        if let Some(node) = world.unseen {
+            return Some(Self::Member { node: node.into() });
         }
         let silent = instances.iter().find(|i| i.member.is_running() && i.app == AppState::Unknown)?;
         Some(Self::Verdict { node: silent.node.clone() })
@@ -130,9 +130,9 @@ impl fmt::Display for Waiting {
 impl fmt::Display for Unseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Member => write!(
+            Self::Member { node } => write!(
                 f,
-                "what is published is not known, and not all expected members were seen; `picored sync` goes on without"
+                "what is published is not known, and {node} was never seen alive; `picored sync` goes on without"
             ),
             Self::Verdict { node } => {
                 write!(f, "what is published is not known, and {node} has no verdict yet")

@@ -55,7 +55,7 @@ impl Attempt {
     fn advance(&mut self, registry: &Registry, token: Token, scratch: &mut [u8]) -> Option<Outcome> {
         match self.try_advance(registry, token, scratch) {
             Ok(outcome) => outcome,
-            Err(error) => Some(Outcome::Fail(net::error_text(&error).into())),
+            Err(error) => Some(failure(&error)),
         }
     }
 
@@ -80,6 +80,19 @@ impl Attempt {
             (None, Err(error)) => Err(error),
             (None, Ok(_)) => Ok(None),
         }
+    }
+}
+
+/// What an error says of what was tried, or of this machine.
+fn failure(error: &io::Error) -> Outcome {
+    // A text of ours stays as it is, an error of the system is put in our words.
+    let (ours, text) = match error.get_ref() {
+        Some(ours) => (true, ours.to_string()),
+        None => (false, net::error_text(error)),
+    };
+    match ours || net::is_own_fault(error) {
+        true => Outcome::NotTried(text.into()),
+        false => Outcome::Fail(text.into()),
     }
 }
 
@@ -167,12 +180,7 @@ impl Driver {
             other => other,
         };
         if let Err(error) = self.try_start_attempt(id, &target) {
-            // A text of ours stays as it is, an error of the system is put in our words.
-            let text = match error.get_ref() {
-                Some(ours) => ours.to_string(),
-                None => net::error_text(&error),
-            };
-            self.agent.handle_attempt(now, id, Outcome::Fail(text.into()));
+            self.agent.handle_attempt(now, id, failure(&error));
         }
     }
 
@@ -211,7 +219,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut attempt = match Attempt::open(1, target) {
             Ok(attempt) => attempt,
-            Err(error) => return Outcome::Fail(net::error_text(&error).into()),
+            Err(error) => return failure(&error),
         };
         attempt.socket.register(poll.registry(), Token(9)).unwrap();
         let start = Instant::now();
@@ -243,6 +251,29 @@ mod tests {
         drop(listener);
         assert_eq!(verdict(&target), Outcome::Fail("connection refused".into()));
         let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn what_this_machine_lacks_says_nothing_of_the_other_one() {
+        use rustix::io::Errno;
+        let of = |errno: Errno| failure(&io::Error::from(errno));
+        for own in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::NOBUFS,
+            Errno::PERM,
+            Errno::ACCESS,
+            Errno::ADDRNOTAVAIL,
+        ] {
+            assert!(matches!(of(own), Outcome::NotTried(_)), "{own}");
+        }
+        // A router's word and our own lack of a route cannot be told apart; gate 2 sees the latter.
+        for others in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH] {
+            assert!(matches!(of(others), Outcome::Fail(_)), "{others}");
+        }
+        assert_eq!(failure(&io::Error::other("too many")), Outcome::NotTried("too many".into()));
+        assert_eq!(of(Errno::MFILE).text(), "too many open files");
     }
 
     #[test]

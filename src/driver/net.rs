@@ -187,6 +187,23 @@ pub fn error_text(error: &io::Error) -> String {
     text.to_owned()
 }
 
+/// Whether it is about this machine and not about the other one: no descriptor, memory, buffer, port or address left, or
+/// the own firewall.
+pub fn is_own_fault(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOMEM
+                | Errno::NOBUFS
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::ADDRNOTAVAIL
+        )
+    )
+}
+
 fn other_text(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE) => "too many open files".to_owned(),

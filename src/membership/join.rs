@@ -16,6 +16,16 @@ pub(super) const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_JITTER_PERCENT: u32 = 20;
 
+/// An entry of `join` that does not lead to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinEntry<'a> {
+    pub target: &'a Target,
+    /// Who is there, if that is known.
+    pub member: Option<&'a str>,
+    /// Where it leads: the literal address, or what the last look-up gave; empty: none worked yet.
+    pub addrs: &'a [SocketAddr],
+}
+
 /// One entry of `join`: tried until it is reached, and again whenever nobody there is known to run.
 pub(super) struct Join {
     target: Target,
@@ -79,9 +89,10 @@ impl Join {
 
     /// Where it leads, and to whom. `None`: to this node, to one that a person said to forget, or, behind a NAT, to a
     /// member that advertises another address.
-    pub fn entry(&self) -> Option<(&Target, Option<&str>)> {
+    pub fn entry(&self) -> Option<JoinEntry<'_>> {
         let is_unknown = self.reached && self.member.is_none();
-        (!self.is_self && !self.rests && !is_unknown).then_some((&self.target, self.member.as_deref()))
+        let entry = JoinEntry { target: &self.target, member: self.member.as_deref(), addrs: &self.addrs };
+        (!self.is_self && !self.rests && !is_unknown).then_some(entry)
     }
 
     pub fn is_of(&self, target: &Target) -> bool {

@@ -35,6 +35,7 @@ use crate::wire::packet::{self, Builder, Envelope};
 use crate::wire::{self, Message};
 use awareness::Awareness;
 use dissemination::Broadcasts;
+pub use join::JoinEntry;
 use member::Table;
 pub use member::{Member, State};
 pub use ping::{Answer, Pinged, Tried, TryId};

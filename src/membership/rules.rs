@@ -426,7 +426,7 @@ impl Membership {
     }
 
     /// Whether it was forgotten lately, and was not alive since.
-    pub(super) fn is_forgotten(&self, now: Instant, node: &str) -> bool {
+    pub fn is_forgotten(&self, now: Instant, node: &str) -> bool {
         self.tombstones.iter().any(|tombstone| *tombstone.node == *node && now < tombstone.until)
     }
 

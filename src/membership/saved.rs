@@ -6,10 +6,11 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::join::JoinEntry;
 use super::member::AddrBytes;
 use super::rules::{TOMBSTONE_TIME, Tombstone};
 use super::sync::Cause;
-use super::{Event, Member, Membership, State, Target};
+use super::{Event, Member, Membership, State};
 use crate::limits;
 use crate::time::Instant;
 use crate::wire::stream::NodeState;
@@ -266,7 +267,7 @@ impl Membership {
     /// The configured join entries that are not this node itself, each with the member that is there, if that is
     /// known. Left out is one that was reached and whose member advertises another address: that member is in the
     /// table under its own name.
-    pub fn join_entries(&self) -> impl Iterator<Item = (&Target, Option<&str>)> {
+    pub fn join_entries(&self) -> impl Iterator<Item = JoinEntry<'_>> {
         self.joins.iter().filter_map(super::join::Join::entry)
     }
 

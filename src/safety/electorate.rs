@@ -54,8 +54,8 @@ pub struct Votes {
     pub voters: usize,
     /// Members, or entries of `join` never reached, that are not alive. Sorted.
     pub missing: Vec<Box<str>>,
-    /// All of E were seen alive at some time.
-    pub seen_all: bool,
+    /// One of E that was never seen alive.
+    pub unseen: Option<Box<str>>,
 }
 
 impl Votes {
@@ -168,7 +168,7 @@ impl Electorate {
             alive: voters.len().saturating_sub(missing.len()),
             suspects,
             voters: voters.len(),
-            seen_all: voters.iter().all(|name| self.seen.contains(name)),
+            unseen: voters.iter().find(|name| !self.seen.contains(*name)).cloned(),
             missing,
         }
     }

@@ -10,6 +10,8 @@ use crate::time::Instant;
 pub struct Proof<'a> {
     /// How many witnesses answered since then.
     pub witnesses: &'a dyn Fn(Instant) -> usize,
+    /// Witnesses that could not be asked, or are asked for the first time.
+    pub untried: usize,
     /// How one that is missing answered; outer `None`: there is nothing to try there.
     pub tried: &'a dyn Fn(&str) -> Option<Option<Last>>,
 }
@@ -67,6 +69,9 @@ impl Quorum {
         // Gate 3, where it is needed. What a witness answered before says nothing: this node's own Internet may be what
         // was lost.
         let (answered, needed) = ((proof.witnesses)(since), config.witness_min);
+        if answered < needed && answered + proof.untried >= needed {
+            return Err(Reason::WitnessNotTried { answered, needed, missing });
+        }
         if answered < needed {
             return Err(Reason::WitnessSilent { answered, needed, missing });
         }

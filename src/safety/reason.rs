@@ -22,6 +22,8 @@ pub enum Reason {
     NoWitness { alive: usize, voters: usize, missing: Box<str> },
     /// Gate 3 in the cases of gate 4: too few answer.
     WitnessSilent { answered: usize, needed: usize, missing: Box<str> },
+    /// Gate 3 in the cases of gate 4: too few answer, and some could not be asked yet.
+    WitnessNotTried { answered: usize, needed: usize, missing: Box<str> },
     /// Gate 4: exactly half is alive, or less with a `minority_delay`, and the delay is not over.
     Waiting { alive: usize, voters: usize, missing: Box<str> },
     /// Gate 4: a majority is alive, but only with members that are suspected.
@@ -75,9 +77,18 @@ impl Reason {
 
     /// Gates 3 and 4: there is no quorum, so far as this node can tell.
     pub fn is_no_quorum(&self) -> bool {
-        let undecided =
-            matches!(self, Self::Waiting { .. } | Self::MissingNotTried { .. } | Self::Suspecting { .. });
-        self.is_quorum() && !undecided
+        self.is_quorum() && !self.is_undecided()
+    }
+
+    /// Time, or a try, will tell.
+    fn is_undecided(&self) -> bool {
+        matches!(
+            self,
+            Self::Waiting { .. }
+                | Self::MissingNotTried { .. }
+                | Self::WitnessNotTried { .. }
+                | Self::Suspecting { .. }
+        )
     }
 
     /// Gates 3 and 4, undecided as they may be.
@@ -86,6 +97,7 @@ impl Reason {
             self,
             Self::NoWitness { .. }
                 | Self::WitnessSilent { .. }
+                | Self::WitnessNotTried { .. }
                 | Self::Waiting { .. }
                 | Self::Suspecting { .. }
                 | Self::MissingNotTried { .. }
@@ -126,6 +138,13 @@ impl fmt::Display for Reason {
                     "no quorum: {missing} missing, and {answered} of at least {needed} witnesses answer: "
                 )?;
                 write!(f, "this node is cut off, or they are down")
+            }
+            Self::WitnessNotTried { answered, needed, missing } => {
+                write!(
+                    f,
+                    "waiting: {missing} missing, {answered} of at least {needed} witnesses answer, and "
+                )?;
+                write!(f, "the others could not be asked yet")
             }
             Self::Waiting { alive, voters, missing } => {
                 write!(

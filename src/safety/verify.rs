@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use crate::check::attempt::Target;
+use crate::check::attempt::{Outcome, Target};
 use crate::limits::VERIFY_TRIES_MAX;
 use crate::time::Instant;
 
@@ -14,6 +14,8 @@ pub const VERIFY_EVERY: Duration = Duration::from_secs(30);
 pub const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A failed try older than this is no ground to start a run (`interfaces`, section 5, gate 5).
 pub const FRESH: Duration = Duration::from_secs(10);
+/// What could not even be tried is tried again after this.
+pub const UNTRIED_AGAIN: Duration = Duration::from_secs(2);
 
 /// One connection of a try.
 pub type TryId = u32;
@@ -35,7 +37,7 @@ pub struct Wanted {
     pub key: Key,
     /// Since when it is so: what was found out of an earlier life counts no more.
     pub since: Instant,
-    /// One answer is enough.
+    /// One answer is enough. None: it is not known where, and the try says nothing.
     pub targets: Vec<Target>,
     pub every: Duration,
 }
@@ -60,12 +62,22 @@ struct Entry {
     last: Option<Last>,
     /// When the last one ended that was answered.
     answered_at: Option<Instant>,
+    /// Since the last try that said something, one could not be made: it is not known how it would answer now.
+    untried: bool,
     phase: Phase,
 }
 
 enum Phase {
-    Waiting { at: Instant },
-    Running { began: Instant, open: Vec<TryId> },
+    Waiting {
+        at: Instant,
+    },
+    Running {
+        began: Instant,
+        open: Vec<TryId>,
+        /// Connections that could be begun. Of several addresses some may be out of this node's reach for good (IPv6,
+        /// say); but where there is none at all, nothing was tried.
+        made: usize,
+    },
 }
 
 /// All tries. At most [`VERIFY_TRIES_MAX`] connections at once.
@@ -94,6 +106,7 @@ impl Tries {
                     wanted: new,
                     last: None,
                     answered_at: None,
+                    untried: false,
                     phase: Phase::Waiting { at: now },
                 }),
             }
@@ -116,15 +129,19 @@ impl Tries {
         self.start_due(now);
     }
 
-    /// A connection answered, or did not. True if something is known now that was not.
-    pub fn handle_result(&mut self, now: Instant, id: TryId, answered: bool) -> bool {
+    /// A connection answered, or did not, or could not be made. True if something is known now that was not.
+    pub fn handle_result(&mut self, now: Instant, id: TryId, outcome: &Outcome) -> bool {
         let found = self.entries.iter_mut().find_map(|entry| match &mut entry.phase {
             Phase::Running { open, .. } if open.contains(&id) => Some(entry),
             _ => None,
         });
         let Some(entry) = found else { return false };
-        let Phase::Running { open, .. } = &mut entry.phase else { return false };
+        let Phase::Running { open, made, .. } = &mut entry.phase else { return false };
         open.retain(|&other| other != id);
+        if matches!(outcome, Outcome::NotTried(_)) {
+            *made = made.saturating_sub(1);
+        }
+        let answered = outcome.passed();
         let is_over = answered || open.is_empty();
         if is_over {
             self.steps.extend(entry.end(now, answered));
@@ -159,7 +176,7 @@ impl Tries {
         self.entries.iter().filter_map(deadline).min()
     }
 
-    /// How the last try ended; `None`: none has, or it is not wanted.
+    /// How the last try ended; `None`: none has, it is not wanted, or it failed and could not be repeated.
     pub fn last(&self, key: &Key) -> Option<Last> {
         self.entry(key).and_then(|entry| entry.last)
     }
@@ -185,6 +202,14 @@ impl Tries {
             matches!(entry.wanted.key, Key::Witness(_)) && entry.answered_at.is_some_and(|at| at >= since)
         };
         self.entries.iter().filter(answers).count()
+    }
+
+    /// Of how many witnesses it is not known whether they would answer.
+    pub fn witnesses_untried(&self) -> usize {
+        let is_untried = |entry: &&Entry| {
+            matches!(entry.wanted.key, Key::Witness(_)) && (entry.untried || entry.last.is_none())
+        };
+        self.entries.iter().filter(is_untried).count()
     }
 
     fn entry(&self, key: &Key) -> Option<&Entry> {
@@ -225,7 +250,7 @@ impl Tries {
                 open.push(self.last_id);
                 self.steps.push_back(Step::Start { id: self.last_id, target: target.clone() });
             }
-            entry.phase = Phase::Running { began: now, open };
+            entry.phase = Phase::Running { began: now, open, made: count };
         }
     }
 
@@ -238,7 +263,14 @@ impl Entry {
     fn end(&mut self, now: Instant, answered: bool) -> Vec<Step> {
         let waits = Phase::Waiting { at: now };
         let phase = core::mem::replace(&mut self.phase, waits);
-        let Phase::Running { began, .. } = phase else { return Vec::new() };
+        let Phase::Running { began, made, .. } = phase else { return Vec::new() };
+        self.untried = made == 0;
+        if self.untried {
+            // An answer stands until there is another one; that it did not answer is not concluded from old news.
+            self.last = self.last.filter(|last| last.answered);
+            self.phase = Phase::Waiting { at: now + UNTRIED_AGAIN };
+            return phase.aborts();
+        }
         self.phase = Phase::Waiting { at: (began + self.wanted.every).max(now) };
         self.last = Some(Last { began, ended: now, answered });
         if answered {

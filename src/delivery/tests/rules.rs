@@ -34,14 +34,14 @@ fn the_incumbent_stays_the_runner_and_a_greater_record_makes_another_one() {
 fn before_any_record_nothing_runs_until_everybody_was_seen_or_a_person_says_so() {
     for by_person in [false, true] {
         let mut scene = Scene::new(sync_one());
-        scene.seen_all = false;
+        scene.unseen = Some("nyc1");
         scene.run_for(secs(3_600));
         assert_eq!((scene.runs(), scene.tag_shown()), (vec![], "n:0:-".into()));
-        assert!(waits_for(&scene).starts_with("rule 7:"), "{}", waits_for(&scene));
+        assert!(waits_for(&scene).contains("nyc1 was never seen alive"), "{}", waits_for(&scene));
         if by_person {
             assert!(scene.delivery.sync(scene.now, None));
         } else {
-            scene.seen_all = true;
+            scene.unseen = None;
         }
         scene.run_for(secs(3));
         let (_, run) = scene.only_run();
@@ -65,7 +65,7 @@ fn before_any_record_every_running_instance_needs_a_verdict() {
 fn who_does_not_know_what_is_published_is_not_able_until_the_record_has_its_set() {
     let shown = format!("n:5:{}", goal_hash(&[1]));
     let mut scene = Scene::new(sync_one()).other("par1", &[("h.dns.web", &shown)]);
-    scene.seen_all = false;
+    scene.unseen = Some("nyc1");
     scene.run_for(secs(60));
     assert_eq!((scene.runs(), scene.tag_shown()), (vec![], "n:0:-".into()));
     scene.goal = Some(vec![1]);

@@ -213,7 +213,7 @@ fn join_entries_are_named_after_the_members_there() {
     let mut net = Net::new(&["a"]);
     net.add(Config { join: targets.clone(), ..config("b", addr(2)) });
     let entries = |net: &Net| -> Vec<(Target, Option<String>)> {
-        let owned = |(target, name): (&Target, Option<&str>)| (target.clone(), name.map(str::to_owned));
+        let owned = |entry: JoinEntry<'_>| (entry.target.clone(), entry.member.map(str::to_owned));
         net.nodes[1].join_entries().map(owned).collect()
     };
     assert_eq!(entries(&net), [(targets[0].clone(), None), (targets[2].clone(), None)]);

@@ -167,7 +167,7 @@ fn at_a_first_start_all_that_are_expected_or_heard_of_vote() {
     let mut scene = Scene { expected: vec!["a".into(), "x".into()], ..Scene::default() };
     scene.targets = vec![Entry::Never("192.0.2.9:7946".into()), Entry::Reached("b".into())];
     let votes = scene.sees(0, "ABc");
-    assert_eq!((votes.alive, votes.voters, votes.seen_all), (2, 5, false));
+    assert_eq!((votes.alive, votes.voters, votes.unseen.as_deref()), (2, 5, Some("192.0.2.9:7946")));
     assert_eq!(&*votes.missing_text(), "192.0.2.9:7946, c, x");
     scene.targets = vec![Entry::Reached("c".into()), Entry::Reached("b".into())];
     assert_eq!(scene.counts(1, "ABC"), (3, 4), "one voter under its name once reached");
@@ -189,10 +189,10 @@ fn who_left_or_was_forgotten_has_no_vote_at_once() {
 #[test]
 fn nobody_loses_its_vote_before_the_first_record_and_all_must_have_been_seen() {
     let mut scene = Scene { no_record: true, ..Scene::default() };
-    assert!(!scene.sees(0, "ABc").seen_all);
+    assert_eq!(scene.sees(0, "ABc").unseen.as_deref(), Some("c"));
     assert_eq!(scene.counts(1_000, "ABc"), (2, 3));
-    assert!(scene.sees(1_001, "ABC").seen_all);
-    assert!(scene.sees(1_002, "ABc").seen_all, "at some time");
+    assert_eq!(scene.sees(1_001, "ABC").unseen, None);
+    assert_eq!(scene.sees(1_002, "ABc").unseen, None, "at some time");
     assert_eq!(scene.counts(2_000, "ABc"), (2, 3));
     assert_eq!(scene.electorate.next_deadline(), None, "it would spin");
     scene.no_record = false;
@@ -208,13 +208,13 @@ fn the_electorate_outlives_a_restart() {
     let saved = serde_json::from_str(&text).expect("as it was written");
     let mut again = Scene { electorate: Electorate::restore(saved), ..Scene::default() };
     let votes = again.sees(0, "A");
-    assert_eq!((votes.alive, votes.voters, votes.seen_all), (1, 3, true));
+    assert_eq!((votes.alive, votes.voters, votes.unseen), (1, 3, None));
     assert_eq!(serde_json::from_str::<Saved>("{}").expect("an older file"), Saved::default());
 }
 
 fn votes(alive: usize, missing: &[&str]) -> Votes {
     let missing: Vec<Box<str>> = missing.iter().map(|&name| name.into()).collect();
-    Votes { alive, suspects: 0, voters: alive + missing.len(), missing, seen_all: true }
+    Votes { alive, suspects: 0, voters: alive + missing.len(), missing, unseen: None }
 }
 
 fn config() -> Config {
@@ -232,7 +232,7 @@ fn tried(answered: bool) -> Tries {
 fn gate(config: &Config, votes: &Votes, now: u64, witnesses: usize, tried: Tries) -> Result<(), Reason> {
     let mut quorum = Quorum::default();
     let tried = |_: &str| tried;
-    let proof = Proof { witnesses: &|_| witnesses, tried: &tried };
+    let proof = Proof { witnesses: &|_| witnesses, untried: 0, tried: &tried };
     _ = quorum.gate(at(0), config, votes, &proof);
     let found = quorum.gate(at(now), config, votes, &proof);
     assert!(quorum.next_deadline().is_none_or(|due| due > at(now)), "it would spin");
@@ -263,7 +263,7 @@ fn half_acts_after_its_delay_if_a_witness_answers_and_nobody_missing_does() {
     assert!(matches!(silent, Err(Reason::NoWitness { alive: 1, voters: 2, .. })));
     let mut quorum = Quorum::default();
     let by_name = |node: &str| tried(node == "d");
-    let (four, proof) = (votes(2, &["c", "d"]), Proof { witnesses: &|_| 1, tried: &by_name });
+    let (four, proof) = (votes(2, &["c", "d"]), Proof { witnesses: &|_| 1, untried: 0, tried: &by_name });
     _ = quorum.gate(at(0), &config(), &four, &proof);
     let serves = Err(Reason::MissingServes { node: "d".into() });
     assert_eq!(quorum.gate(at(15), &config(), &four, &proof), serves, "all that are missing are asked");
@@ -276,7 +276,7 @@ fn what_a_witness_answered_before_the_majority_was_lost_does_not_count() {
     let mut quorum = Quorum::default();
     let mut gate = |now, answered: u64| {
         let answered = |since| usize::from(at(answered) >= since);
-        quorum.gate(at(now), &config(), &half, &Proof { witnesses: &answered, tried: &nobody })
+        quorum.gate(at(now), &config(), &half, &Proof { witnesses: &answered, untried: 0, tried: &nobody })
     };
     assert!(matches!(gate(10, 9), Err(Reason::Waiting { .. })));
     assert!(matches!(gate(25, 9), Err(Reason::WitnessSilent { answered: 0, .. })));
@@ -297,7 +297,7 @@ fn less_than_half_freezes_but_for_a_minority_delay() {
 #[test]
 fn the_delay_begins_anew_when_the_majority_was_back_or_the_case_is_another() {
     let none = |_: &str| None;
-    let proof = Proof { witnesses: &|_| 1, tried: &none };
+    let proof = Proof { witnesses: &|_| 1, untried: 0, tried: &none };
     let half = votes(1, &["b"]);
     for between in [votes(1, &["b", "c"]), votes(2, &[])] {
         let mut quorum = Quorum::default();

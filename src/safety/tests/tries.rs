@@ -1,8 +1,11 @@
 //! Tries of failed nodes and witnesses.
 
 use super::*;
+use crate::check::attempt::Outcome;
 use crate::limits::{ADDRESSES_PER_INSTANCE_MAX, VERIFY_TRIES_MAX};
-use crate::safety::verify::{FRESH, Key, Last, Step, TRY_TIMEOUT, Tries, TryId, VERIFY_EVERY, Wanted};
+use crate::safety::verify::{
+    FRESH, Key, Last, Step, TRY_TIMEOUT, Tries, TryId, UNTRIED_AGAIN, VERIFY_EVERY, Wanted,
+};
 
 fn key(node: &str) -> Key {
     Key::Node { app: "web".into(), node: node.into() }
@@ -11,6 +14,18 @@ fn key(node: &str) -> Key {
 fn wanted(node: &str, since: u64, addrs: u8) -> Wanted {
     let targets = (1..=addrs).map(|n| Verify::Tcp { port: 443 }.target(ip(n))).collect();
     Wanted { key: key(node), since: at(since), targets, every: VERIFY_EVERY }
+}
+
+fn answer() -> Outcome {
+    Outcome::Pass("connected".into())
+}
+
+fn silence() -> Outcome {
+    Outcome::Fail("connection refused".into())
+}
+
+fn untried() -> Outcome {
+    Outcome::NotTried("too many open files".into())
 }
 
 /// Ids of what is started and aborted.
@@ -31,11 +46,11 @@ fn all_addresses_are_tried_at_once_and_one_answer_is_enough() {
     tries.want(at(0), vec![wanted("b", 0, 3)]);
     let (started, _) = steps(&mut tries);
     assert_eq!(started.len(), 3);
-    assert!(!tries.handle_result(at(1), started[0], false), "two are still open");
-    assert!(tries.handle_result(at(2), started[1], true));
+    assert!(!tries.handle_result(at(1), started[0], &silence()), "two are still open");
+    assert!(tries.handle_result(at(2), started[1], &answer()));
     assert_eq!(tries.last(&key("b")), Some(Last { began: at(0), ended: at(2), answered: true }));
     assert_eq!(steps(&mut tries), (vec![], vec![started[2]]));
-    assert!(!tries.handle_result(at(3), started[2], false), "too late to matter");
+    assert!(!tries.handle_result(at(3), started[2], &silence()), "too late to matter");
     assert_eq!(tries.next_deadline(), Some(at(30)));
 }
 
@@ -65,7 +80,7 @@ fn a_run_is_given_tries_begun_after_all_its_waits() {
     assert_eq!((new.len(), aborted), (1, old), "begun too early: given up for a new one");
     tries.refresh(at(4), "web", at(3));
     assert_eq!(steps(&mut tries), (vec![], vec![]), "one begun since is waited for");
-    tries.handle_result(at(4), new[0], false);
+    tries.handle_result(at(4), new[0], &silence());
     tries.refresh(at(5), "web", at(3));
     assert_eq!(steps(&mut tries), (vec![], vec![]), "it is fresh");
     tries.refresh(at(5), "db", at(5));
@@ -79,13 +94,13 @@ fn who_failed_anew_is_tried_anew_and_who_is_back_not_at_all() {
     let mut tries = Tries::default();
     tries.want(at(0), vec![wanted("b", 0, 1)]);
     let id = steps(&mut tries).0[0];
-    tries.handle_result(at(1), id, true);
+    tries.handle_result(at(1), id, &answer());
     tries.want(at(2), vec![wanted("b", 2, 1)]);
     assert_eq!(tries.last(&key("b")), None);
     let (started, _) = steps(&mut tries);
     tries.want(at(3), vec![]);
     assert_eq!(steps(&mut tries), (vec![], started.clone()));
-    assert!(!tries.handle_result(at(4), started[0], true));
+    assert!(!tries.handle_result(at(4), started[0], &answer()));
     assert_eq!((tries.last(&key("b")), tries.next_deadline()), (None, None));
 }
 
@@ -115,14 +130,57 @@ fn a_witness_counts_for_its_time_and_a_faster_pace_counts_from_the_last_try() {
     };
     tries.want(at(0), vec![witness(60)]);
     let id = steps(&mut tries).0[0];
-    tries.handle_result(at(1), id, true);
+    tries.handle_result(at(1), id, &answer());
     assert_eq!((tries.witnesses_since(at(1)), tries.witnesses_since(at(2))), (1, 0));
     tries.want(at(4), vec![witness(10)]);
     assert_eq!(tries.next_deadline(), Some(at(10)));
     tries.want(at(30), vec![witness(10)]);
     let id = steps(&mut tries).0[0];
-    tries.handle_result(at(31), id, false);
+    tries.handle_result(at(31), id, &silence());
     assert_eq!(tries.witnesses_since(at(1)), 1, "an older answer counts on for its time");
+}
+
+#[test]
+fn what_could_not_be_tried_says_nothing_and_is_tried_again_soon() {
+    let mut tries = Tries::default();
+    tries.want(at(0), vec![wanted("b", 0, 2)]);
+    let (ids, _) = steps(&mut tries);
+    assert!(!tries.handle_result(at(1), ids[0], &untried()));
+    assert!(tries.handle_result(at(1), ids[1], &untried()));
+    assert_eq!((tries.last(&key("b")), tries.next_deadline()), (None, Some(at(1) + UNTRIED_AGAIN)));
+    tries.handle_timeout(at(3));
+    let (ids, _) = steps(&mut tries);
+    tries.handle_result(at(3), ids[0], &untried());
+    tries.handle_result(at(4), ids[1], &silence());
+    let failed = Last { began: at(3), ended: at(4), answered: false };
+    assert_eq!(tries.last(&key("b")), Some(failed), "one address was within reach, and does not serve");
+    tries.handle_timeout(at(33));
+    let (ids, _) = steps(&mut tries);
+    ids.iter().for_each(|&id| _ = tries.handle_result(at(33), id, &untried()));
+    assert_eq!(tries.last(&key("b")), None, "that it did not answer once is not concluded for ever");
+    tries.handle_timeout(at(35));
+    let (ids, _) = steps(&mut tries);
+    tries.handle_result(at(35), ids[0], &answer());
+    tries.handle_timeout(at(65));
+    let (ids, _) = steps(&mut tries);
+    ids.iter().for_each(|&id| _ = tries.handle_result(at(65), id, &untried()));
+    assert_eq!(tries.last(&key("b")).map(|last| last.ended), Some(at(35)), "an answer stands");
+}
+
+#[test]
+fn a_witness_that_could_not_be_asked_is_not_silent() {
+    let mut tries = Tries::default();
+    let targets = vec![Target::Tcp("192.0.2.250:53".parse().expect("an address"))];
+    let every = Duration::from_secs(10);
+    tries.want(at(0), vec![Wanted { key: Key::Witness(0), since: at(0), targets, every }]);
+    assert_eq!(tries.witnesses_untried(), 1, "not yet");
+    for (now, outcome, count) in [(0, untried(), 1), (2, silence(), 0), (12, untried(), 1), (14, answer(), 0)]
+    {
+        tries.handle_timeout(at(now));
+        let id = steps(&mut tries).0[0];
+        tries.handle_result(at(now), id, &outcome);
+        assert_eq!(tries.witnesses_untried(), count, "at {now}");
+    }
 }
 
 #[test]
