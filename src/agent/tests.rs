@@ -1,5 +1,7 @@
 //! The parts joined, by way of the public methods only.
 
+mod cluster;
+mod gates;
 mod overrides;
 mod persons;
 mod reload;
