@@ -15,12 +15,14 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ports::free_port;
 use skip::skip;
-use support::{Folder, Shell, code, executable, inode, install, shells, text, which};
+use support::{
+    Folder, Server, Shell, called, code, executable, fail_at, failing, inode, install, shells, text, which,
+};
 
 const ZONE: &str = "example.test";
 const NAME: &str = "www.example.test";
@@ -207,10 +209,10 @@ fn a_refusal_ends_with_1_and_says_what_was_refused() {
 #[test]
 fn a_server_that_hangs_or_is_gone_ends_with_75_and_in_time() {
     with_bind(|bind, shell| {
-        bind.signal("STOP");
+        bind.named.signal("STOP");
         let began = Instant::now();
         let output = bind.handler(shell, "192.0.2.1").output().expect("starts");
-        bind.signal("CONT");
+        bind.named.signal("CONT");
         assert_eq!(code(&output), 75, "{}", text(&output));
         assert!(began.elapsed() < Duration::from_secs(6), "took {:?}", began.elapsed());
 
@@ -228,12 +230,12 @@ fn a_server_that_hangs_between_question_and_update_ends_with_75() {
         let folder = bind.folder.0.join("bin");
         fs::create_dir_all(&folder).expect("a folder");
         let real = which("nsupdate").expect("nsupdate is installed with dig");
-        let script = format!("#!/bin/sh\nkill -STOP {}\nexec {} \"$@\"\n", bind.named.id(), real.display());
+        let script = format!("#!/bin/sh\nkill -STOP {}\nexec {} \"$@\"\n", bind.named.0.id(), real.display());
         executable(&folder.join("nsupdate"), &script);
         let mut handler = bind.handler(shell, "192.0.2.1");
         handler.env("PATH", format!("{}:{}", folder.display(), shell.path()));
         let output = handler.output().expect("starts");
-        bind.signal("CONT");
+        bind.named.signal("CONT");
         assert_eq!(code(&output), 75, "{}", text(&output));
         assert!(text(&output).contains("timed out"), "{}", text(&output));
     });
@@ -273,6 +275,55 @@ fn wrong_settings_end_with_78_and_name_the_setting() {
             assert!(text(&output).contains(name), "{name}={value:?}: {}", text(&output));
         }
     }
+}
+
+/// No memory for one more process, say. Each call of each program fails in turn; all is then as before or as told, and
+/// success is said only if it is true.
+#[test]
+fn a_program_that_fails_neither_shortens_a_set_nor_makes_it_seem_right() {
+    let tools = ["awk", "dig", "grep", "head", "mktemp", "nsupdate", "sed", "sort", "tr"];
+    let (old, new) = ("192.0.2.1 2001:db8::1", "192.0.2.2 192.0.2.3");
+    with_bind(|bind, shell| {
+        if shell.name != "sh" {
+            return; // What fails is the same program in every shell.
+        }
+        let bin = failing(&tools);
+        let run = |set: &str, settings: &[(&str, String)]| {
+            let mut handler = bind.handler(shell, set);
+            let told = settings.iter().map(|(name, value)| (*name, value.as_str()));
+            let output = handler.envs(told).output().expect("the handler starts");
+            (code(&output), text(&output))
+        };
+        let there = || [bind.records("A"), bind.records("AAAA")];
+        run(old, &[]);
+        let before = there();
+        run(new, &[]);
+        let after = there();
+        let mut failed = 0;
+        // From one set to the other; and where nothing is to be done.
+        for (set, was) in [(old, &before), (new, &after)] {
+            run(set, &[]);
+            let calls = Folder::new();
+            assert_eq!(run(new, &fail_at(usize::MAX, &bin, &calls)).0, 0);
+            let mut now = there();
+            for at in 0..called(&calls) {
+                if now != *was {
+                    run(set, &[]);
+                }
+                let serial = bind.serial();
+                let (exit, output) = run(new, &fail_at(at, &bin, &Folder::new()));
+                now = there();
+                assert!(exit == 75 || (exit == 0 && now == after), "call {at} ends with {exit}: {output}");
+                assert!([&before, &after].contains(&&now), "call {at}: {now:?}, {output}");
+                assert!(
+                    set == old || bind.serial() == serial,
+                    "call {at}: an equal set was written: {output}"
+                );
+                failed += usize::from(exit != 0);
+            }
+        }
+        assert!(failed > 30, "{failed} failed");
+    });
 }
 
 // --- records-file ----------------------------------------------------------------------------------
@@ -359,7 +410,7 @@ fn key(name: &str, secret: &str) -> String {
 struct Bind {
     folder: Folder,
     port: u16,
-    named: Child,
+    named: Server,
 }
 
 /// Runs `test` with a fresh server for each shell.
@@ -408,7 +459,7 @@ impl Bind {
         let mut command = Command::new(&program);
         command.args(["-g", "-4", "-n", "1", "-U", "1", "-c"]).arg(config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let bind = Bind { folder, port, named: command.spawn().expect("named starts") };
+        let bind = Bind { folder, port, named: Server(command.spawn().expect("named starts")) };
         let until = Instant::now() + Duration::from_secs(20);
         while !bind.dig(ZONE, "SOA", "+short").contains("hostmaster") {
             if Instant::now() > until {
@@ -444,18 +495,5 @@ impl Bind {
     fn serial(&self) -> u32 {
         let soa = self.dig(ZONE, "SOA", "+short");
         soa.split(' ').nth(2).and_then(|serial| serial.parse().ok()).expect("a serial in the SOA")
-    }
-
-    fn signal(&self, signal: &str) {
-        // The shell's own kill: a small system has no other.
-        let done = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.named.id())]).status();
-        assert!(done.expect("sh starts").success());
-    }
-}
-
-impl Drop for Bind {
-    fn drop(&mut self) {
-        let _ = self.named.kill();
-        let _ = self.named.wait();
     }
 }

@@ -18,3 +18,6 @@ mod settings;
 mod skip;
 #[path = "handlers_http/stage.rs"]
 mod stage;
+#[allow(dead_code)]
+#[path = "handlers/support.rs"]
+mod support;

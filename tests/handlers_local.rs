@@ -23,7 +23,6 @@ mod webhook;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// A handler must run when copied alone, so what several need stands in each; it must not drift apart.
 #[test]
@@ -44,26 +43,4 @@ fn handlers_that_share_a_function_have_the_same() {
 fn run(handler: &mut Command) -> (i32, String) {
     let output = handler.output().expect("the shell starts");
     (support::code(&output), support::text(&output))
-}
-
-/// `wanted` came true within 20 s.
-fn soon(wanted: impl FnMut() -> bool) -> bool {
-    within(Duration::from_secs(20), wanted)
-}
-
-fn within(time: Duration, mut wanted: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + time;
-    while Instant::now() < until {
-        if wanted() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    wanted()
-}
-
-/// The shell's own kill: a small system has no other.
-fn signal(pid: u32, signal: &str) {
-    let done = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
-    assert!(done.expect("sh starts").success());
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// What the handlers use of a small system.
 const BUSYBOX_TOOLS: [&str; 21] = [
@@ -125,4 +126,70 @@ pub fn code(output: &Output) -> i32 {
 
 pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// A server that is killed when dropped.
+pub struct Server(pub Child);
+
+impl Server {
+    pub fn signal(&self, name: &str) {
+        signal(self.0.id(), name);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The shell's own kill: a small system has no other.
+pub fn signal(pid: u32, signal: &str) {
+    let done = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+    assert!(done.expect("sh starts").success());
+}
+
+/// `wanted` came true within 20 s.
+pub fn soon(wanted: impl FnMut() -> bool) -> bool {
+    within(Duration::from_secs(20), wanted)
+}
+
+pub fn within(time: Duration, mut wanted: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if wanted() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    wanted()
+}
+
+/// Programs that run as ever but for one call: of all their calls, counted together, the one of number `FAIL_AT` ends
+/// with 99 at once, as if there were no memory for it. Each call leaves a file in the folder `CALLS`.
+pub fn failing(tools: &[&str]) -> Folder {
+    let bin = Folder::new();
+    for tool in tools {
+        let real = which(tool).unwrap_or_else(|| panic!("{tool} is not installed")).display().to_string();
+        // Several run at once in a pipeline: each takes the next number by making a file that was not there.
+        let counts = r#"set -C; n=0; until true 2>/dev/null >"$CALLS/$n"; do n=$((n + 1)); done"#;
+        let fails = r#"[ "$n" != "$FAIL_AT" ] || exit 99"#;
+        executable(&bin.0.join(tool), &format!("#!/bin/sh\n{counts}\n{fails}\nexec {real} \"$@\"\n"));
+    }
+    bin
+}
+
+/// What [`failing`] programs are told by: to be set for a run.
+pub fn fail_at(number: usize, bin: &Folder, calls: &Folder) -> [(&'static str, String); 3] {
+    [
+        ("PATH", format!("{}:/usr/bin:/bin", bin.0.display())),
+        ("CALLS", calls.0.display().to_string()),
+        ("FAIL_AT", number.to_string()),
+    ]
+}
+
+/// How many programs ran.
+pub fn called(calls: &Folder) -> usize {
+    fs::read_dir(&calls.0).expect("a folder").count()
 }

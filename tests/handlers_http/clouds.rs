@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::ports::free_port;
 use crate::skip::skip;
-use crate::stage::{Folder, NO_SETS, Run, Server, Shell, shells, soon, which};
+use crate::stage::{NO_SETS, Run};
+use crate::support::{Folder, Server, Shell, called, fail_at, failing, shells, soon, which};
 
 const NAME: &str = "www.example.test";
 const CLOUDS: [Cloud; 2] = [
@@ -54,16 +55,22 @@ impl Seen {
     }
 }
 
-/// Runs `test` with a fresh stand-in for each cloud of `clouds` and each shell.
-fn with(clouds: &[Cloud], seed: &Value, test: impl Fn(&Stand, &Shell)) {
-    for shell in shells() {
-        for &cloud in clouds {
-            let Some(stand) = Stand::start(cloud, seed) else {
-                return skip("python3 or curl is not installed; scripts/setup does it");
-            };
-            test(&stand, &shell);
-        }
+/// Runs `test` with a fresh stand-in for each cloud of `clouds` and each shell, all at the same time.
+fn with(clouds: &[Cloud], seed: &Value, test: impl Fn(&Stand, &Shell) + Sync) {
+    with_shells(&shells(), clouds, seed, test);
+}
+
+fn with_shells(shells: &[Shell], clouds: &[Cloud], seed: &Value, test: impl Fn(&Stand, &Shell) + Sync) {
+    if which("curl").and(which("python3")).is_none() {
+        return skip("python3 or curl is not installed; scripts/setup does it");
     }
+    std::thread::scope(|scope| {
+        for (shell, &cloud) in shells.iter().flat_map(|shell| clouds.iter().map(move |cloud| (shell, cloud)))
+        {
+            let test = &test;
+            scope.spawn(move || test(&Stand::start(cloud, seed), shell));
+        }
+    });
 }
 
 fn set(words: &[&str]) -> BTreeSet<String> {
@@ -77,10 +84,10 @@ fn fault(on: &str, nth: usize, does: &Value) -> Value {
 }
 
 impl Stand {
-    fn start(cloud: Cloud, seed: &Value) -> Option<Stand> {
-        which("curl").and(which("python3"))?;
+    fn start(cloud: Cloud, seed: &Value) -> Stand {
         // The port is free now; should somebody take it first, try another.
-        (0..3).find_map(|_| Stand::start_once(cloud, seed)).or_else(|| panic!("the stand-in does not start"))
+        let started = (0..3).find_map(|_| Stand::start_once(cloud, seed));
+        started.unwrap_or_else(|| panic!("the stand-in does not start"))
     }
 
     fn start_once(cloud: Cloud, seed: &Value) -> Option<Stand> {
@@ -305,34 +312,17 @@ fn a_program_that_fails_never_shortens_a_set() {
     let (old, new) = ("192.0.2.1 2001:db8::1", "192.0.2.2");
     let old_set = set(&["A 192.0.2.1", "AAAA 2001:db8::1"]);
     let new_set = set(&["A 192.0.2.2"]);
-    let bin = Folder::new();
-    for tool in ["awk", "cat", "curl", "mv", "sed", "sort", "tr"] {
-        let real = which(tool).expect("a tool").display().to_string();
-        // Several run at once in a pipeline: each takes the next number by making a file that was not there.
-        let counts = r#"set -C; n=0; until true 2>/dev/null >"$CALLS/$n"; do n=$((n + 1)); done"#;
-        let fails = r#"[ "$n" != "$FAIL_AT" ] || exit 99"#;
-        let script = format!("#!/bin/sh\n{counts}\n{fails}\nexec {real} \"$@\"\n");
-        bin.write("draft", &script);
-        // Made by another process: one that this has open for writing could not be run while others fork (ETXTBSY).
-        let made = Command::new("install")
-            .args(["-m", "0755"])
-            .args([bin.0.join("draft"), bin.0.join(tool)])
-            .status();
-        assert!(made.expect("install starts").success());
-    }
-    let path = format!("{}:/usr/bin:/bin", bin.0.display());
-    with(&CLOUDS, &json!({}), |stand, shell| {
-        if shell.name != "sh" {
-            return;
-        }
+    let bin = failing(&["awk", "cat", "curl", "mv", "sed", "sort", "tr"]);
+    // What fails is the same program in every shell.
+    with_shells(&shells()[..1], &CLOUDS, &json!({}), |stand, shell| {
         let failing = |at: usize, calls: &Folder| {
-            let calls = calls.0.display().to_string();
-            stand.run(shell, new).env("PATH", &path).env("CALLS", &calls).env("FAIL_AT", &at.to_string())
+            let settings = fail_at(at, &bin, calls);
+            settings.iter().fold(stand.run(shell, new), |run, (name, value)| run.env(name, value))
         };
         stand.run(shell, old).ends_with(0);
         let calls = Folder::new();
         failing(usize::MAX, &calls).ends_with(0);
-        let all = fs::read_dir(&calls.0).expect("a folder").count();
+        let all = called(&calls);
         assert!(all > 50, "{all} calls");
         for at in 0..all {
             if stand.published() != old_set {
@@ -401,7 +391,7 @@ fn slow_answers_end_with_75_in_time_and_no_argument_tells_the_token() {
                         assert!(!arguments.contains(&url), "{arguments}");
                         curls += usize::from(arguments.starts_with("curl -q"));
                     }
-                    std::thread::sleep(Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 let ended = handler.join().expect("the handler ran");
                 assert!(curls > 0, "no curl was seen");

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::stage::{Shell, handlers, shells};
+use crate::stage::handlers;
+use crate::support::{Shell, shells};
 
 const GOOD: [&str; 16] = [
     "0",

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::ports::free_port;
 use crate::skip::skip;
-use crate::stage::{Folder, NO_SETS, Run, Server, Shell, shells, soon, which};
+use crate::stage::{NO_SETS, Run};
+use crate::support::{Folder, Server, Shell, shells, soon, which};
 
 const ZONE: &str = "example.test";
 const NAME: &str = "www.example.test";

@@ -1,7 +1,8 @@
 //! Settings are checked before anything is sent.
 
 use crate::skip::skip;
-use crate::stage::{Folder, NO_SETS, Run, handlers, shells, which};
+use crate::stage::{NO_SETS, Run, handlers};
+use crate::support::{Folder, shells, which};
 
 /// Handler, its secret's setting, its address's setting.
 const HANDLERS: [(&str, &str, &str); 3] = [

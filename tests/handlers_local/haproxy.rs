@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::ports::free_port;
+use crate::run;
 use crate::skip::skip;
-use crate::support::{Folder, Shell, executable, shells, which};
-use crate::{run, signal, soon};
+use crate::support::{Folder, Shell, executable, shells, signal, soon, which};
 
 #[test]
 fn servers_follow_the_set_and_an_equal_set_says_nothing() {

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::ports::free_port;
+use crate::run;
 use crate::skip::skip;
-use crate::support::{Folder, Shell, shells, text, which};
-use crate::{run, signal, soon};
+use crate::support::{Folder, Shell, shells, signal, soon, text, which};
 
 const ZONE: &str = "example.test";
 const NAME: &str = "www.example.test";

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::ports::free_port;
+use crate::run;
 use crate::skip::skip;
-use crate::support::{Folder, Shell, executable, shells, which};
-use crate::{run, soon};
+use crate::support::{Folder, Shell, executable, shells, soon, which};
 
 /// Names that a peer could have: each must arrive as it is, or what is no UTF-8 as U+FFFD.
 const HOSTILE: [(&[u8], &str); 12] = [
