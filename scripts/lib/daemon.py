@@ -76,6 +76,7 @@ class Events:
 
     def __init__(self):
         self.queue, self.seen, self.followers, self.step = queue.SimpleQueue(), set(), [], 0
+        self.running = set()  # nodes whose handler runs
 
     def follow(self, node, argv):
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -98,6 +99,10 @@ class Events:
             except ValueError:
                 continue
             name, about, app = (event.get(key) or "" for key in ("event", "node", "app"))
+            if name == "handler-started":
+                self.running.add(sayer)
+            elif name in ("handler-done", "handler-failed", "handler-timeout"):
+                self.running.discard(sayer)
             shared = name.startswith(("app-", "node-"))
             if name in OWN_BUSINESS or (shared and sayer not in (about, "fra1")) or (name == "guard" and sayer != "fra1"):
                 continue

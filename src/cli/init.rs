@@ -46,6 +46,11 @@ const TEMPLATE: &str = r#"{
     }
   },
 
+  "safety": {
+    "// witness": "Two servers need it: if one does not see the other, it acts only if one of these answers, for else it may itself be cut off. Take two that you trust, outside of the cluster, such as your provider's gateways or public resolvers. Of three servers the majority acts without.",
+    "//witness": ["tcp://1.1.1.1:53", "tcp://9.9.9.9:53"]
+  },
+
   "handlers": {
     "dns": {
       "// run": "Told the addresses that shall be published whenever they change; runs on one node of the cluster.",
@@ -98,6 +103,11 @@ mod tests {
         assert_eq!(config.agent.membership.node.as_ref(), "host1");
         assert_eq!((config.agent.apps.len(), config.agent.handlers.len()), (1, 1));
         assert_eq!(config.notes, []);
+        // With the witness that it shows, two nodes are no note.
+        let text = init(None, &["198.51.100.7".into()]);
+        let notes = |text: &str| parse(text).notes.into_iter().map(|note| note.path).collect::<Vec<_>>();
+        assert_eq!(notes(&text), ["safety.witness"]);
+        assert_eq!(notes(&text.replace("\"//witness\"", "\"witness\"")), [""; 0]);
         assert_eq!(config.log.file.as_deref(), Some("/var/log/picored.log"));
         let config = parse(&init(Some("fra1"), &["198.51.100.7".into(), "par1.example.net".into()]));
         assert_eq!(config.agent.membership.node.as_ref(), "fra1");

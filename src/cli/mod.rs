@@ -111,6 +111,15 @@ fn perform(invocation: Invocation) -> u8 {
             }
         },
         Command::Ask(request) => {
+            // The daemon is to become what is on disk, which is this program: if it refuses the file, it would end.
+            let is_its_file = socket.is_none() || config.exists();
+            if request == Request::Restart && is_its_file {
+                let (text, code) = check_config::check_config(&config, false);
+                if code != exit::DONE {
+                    complain(&format!("{}\nnothing was done, the daemon goes on as it is", text.trim_end()));
+                    return code;
+                }
+            }
             let socket = socket.unwrap_or_else(|| client::socket_of(&config));
             client::ask(&socket, &request.said_by(login()), json, &config)
         }

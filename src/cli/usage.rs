@@ -225,9 +225,10 @@ Exit codes: 0 stopped, 1 refused, 69 no daemon, 71 system error.",
         summary: "ends like stop, and starts the program that is now on disk",
         text: "\
 For upgrades: the process stays the same, and the other nodes notice nothing.
-Waits for a handler that runs, for its timeout at most. Keeps the state.
+Waits for a handler that runs, for its timeout at most. Keeps the state. Does
+nothing where check-config finds a problem, with which it would not start.
 
-Exit codes: 0 done, 1 refused, 69 no daemon, 71 system error.",
+Exit codes: 0 done, 1 refused, 69 no daemon, 71 system error, 78 problems.",
     },
     Help {
         name: "reload",

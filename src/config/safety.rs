@@ -40,8 +40,9 @@ pub fn read(report: &mut Report, file: &Section<'_>) -> Config {
 /// the file names at the most.
 pub fn note_no_witness(report: &mut Report, file: &Section<'_>, config: &Config, peers: usize) {
     if config.quorum && config.witness.is_empty() && peers == 1 {
-        let text = "is not set, and the file names one other node: of two nodes neither acts while the other is gone, \
-                    because it cannot tell whether it is itself cut off; name endpoints outside of the cluster";
+        let text = "is not set, and the file names one other node: while one of two is gone, the other changes nothing, \
+                    because it cannot tell whether it is itself cut off; name one or two endpoints outside of the \
+                    cluster, such as \"tcp://1.1.1.1:53\"";
         let at = file.spot("safety").map_or(file.at, |spot| spot.value.at);
         report.note(at, "safety.witness", text);
     }

@@ -378,6 +378,32 @@ fn a_program_that_cannot_be_started_is_not_the_end() {
 }
 
 #[test]
+fn a_restart_with_a_file_that_would_not_start_is_refused() {
+    let mut node = Daemon::new("a", json!({}));
+    node.start();
+    let incarnation = node.status()["incarnation"].as_u64();
+    let good = node.folder.read("picored.json");
+    // With the socket named: what the broken file says of it is not asked.
+    let socket = node.folder.file("picored.sock");
+    let restart = |node: &Daemon| node.run(&["--socket", socket.to_str().expect("UTF-8"), "restart"]);
+    fs::write(node.config_path(), good.replacen('{', "{ \"nod\": 1,", 1)).expect("own file");
+    let refused = restart(&node);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains("did you mean \"node\"?") && said.contains("the daemon goes on as it is"),
+        "{said}"
+    );
+    assert!(node.is_running());
+    assert_eq!(node.status()["incarnation"].as_u64(), incarnation);
+    fs::write(node.config_path(), good).expect("own file");
+    assert!(restart(&node).status.success());
+    wait_for("the daemon to be back", SOON, || {
+        node.ask("status").is_some_and(|status| status["incarnation"].as_u64() > incarnation)
+    });
+}
+
+#[test]
 fn who_leaves_waits_until_the_others_took_its_address_away() {
     for leaves_as_runner in [true, false] {
         let mut pair = Pair::new();
