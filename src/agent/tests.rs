@@ -1,5 +1,6 @@
 //! The parts joined, by way of the public methods only.
 
+mod alone;
 mod cluster;
 mod gates;
 mod overrides;

@@ -84,6 +84,15 @@ pub fn config_of(node: usize, count: usize) -> Config {
 impl Cluster {
     /// `count` nodes that have settled and published all addresses.
     pub fn settled(count: usize, change: impl Fn(usize, &mut Config)) -> Self {
+        let mut cluster = Self::start(count, change);
+        cluster.run_for(secs(120));
+        assert_eq!(cluster.ran.len(), 1, "{:?}", cluster.ran);
+        assert_eq!(cluster.ran[0].publish, cluster.addrs(&(1..=count).collect::<Vec<_>>()));
+        cluster.ran.clear();
+        cluster
+    }
+
+    pub fn start(count: usize, change: impl Fn(usize, &mut Config)) -> Self {
         let mut cluster = Self {
             now: Instant::ZERO,
             nodes: Vec::new(),
@@ -107,10 +116,6 @@ impl Cluster {
                 log: Vec::new(),
             });
         }
-        cluster.run_for(secs(120));
-        assert_eq!(cluster.ran.len(), 1, "{:?}", cluster.ran);
-        assert_eq!(cluster.ran[0].publish, cluster.addrs(&(1..=count).collect::<Vec<_>>()));
-        cluster.ran.clear();
         cluster
     }
 

@@ -1,8 +1,8 @@
 //! The gates at work in whole nodes: what is tried, told and held while members fail, come back, or only seem to.
 
-use super::cluster::{Cluster, Ran, addr, dns};
+use super::cluster::{Cluster, Ran, addr};
 use super::*;
-use crate::safety::{OnNoQuorum, Verify};
+use crate::safety::OnNoQuorum;
 
 /// From the death of one of few until the others see it failed, at most.
 const SEEN: Duration = Duration::from_secs(20);
@@ -299,6 +299,27 @@ fn half_does_not_withdraw_itself_while_it_is_undecided() {
     assert_eq!(cluster.told().len(), 2, "each itself: {:?}", cluster.told());
 }
 
+/// Method: the fourth of `members` never comes; the event handler has its record, the set none.
+#[test]
+fn an_event_handler_s_record_shrinks_no_electorate_before_a_set_was_told() {
+    let mut cluster = Cluster::start(3, |_, config| {
+        config.membership.members = vec!["n9".into()];
+        config.handlers[1].place = Place::One;
+        config.handlers[1].events = vec![EventKind::AppUp, EventKind::AppDown];
+    });
+    cluster.run_for(secs(60));
+    cluster.node(2).app_up = false;
+    cluster.run_for(secs(300));
+    assert_eq!(cluster.ran.last().map(|ran| &*ran.event), Some("app-down"));
+    assert_eq!(sets(&cluster), [""; 0]);
+    assert_eq!(cluster.status(1).quorum.map(|quorum| (quorum.alive, quorum.electorate)), Some((3, 4)));
+    assert!(cluster.ask(1, r#"{"cmd":"why"}"#).contains("n9 was never seen alive"));
+    cluster.ask(1, r#"{"cmd":"sync"}"#);
+    cluster.run_for(secs(120));
+    assert_eq!(sets(&cluster), [cluster.addrs(&[1, 3])]);
+    assert_eq!(cluster.status(1).quorum.map(|quorum| (quorum.alive, quorum.electorate)), Some((3, 3)));
+}
+
 // Gates 1 and 2.
 
 #[test]
@@ -414,102 +435,4 @@ fn a_node_whose_file_would_tell_another_set_than_the_runner_told_says_so() {
     (1..=3).for_each(|node| cluster.node(node).app_up = true);
     cluster.run_for(secs(60));
     assert_eq!((1..=3).filter(|&node| differs(&mut cluster, node)).count(), 0);
-}
-
-// One node and what it is told.
-
-/// `fra1` with a witness, and `par1.example.net` in `join`.
-fn with_name() -> World {
-    let mut config = config(vec![dns()]);
-    config.apps[0].policy.verify = Some(Verify::Tcp { port: 443 });
-    config.safety.witness = vec![Target::Tcp("198.51.100.53:53".parse().unwrap())];
-    config.membership.join = vec![membership::Target::Name { host: "par1.example.net".into(), port: 7946 }];
-    World::of(Agent::new(config, Seed::from_u64(7), Instant::ZERO))
-}
-
-impl World {
-    /// Answers the look-ups so far; gives their number.
-    fn resolve(&mut self, addresses: &[IpAddr]) -> usize {
-        let lookup = |action: &Action| match action {
-            Action::Membership(membership::Action::Resolve { id, .. }) => Some(*id),
-            _ => None,
-        };
-        let ids: Vec<_> = self.done.iter().filter_map(lookup).collect();
-        self.done.clear();
-        for id in &ids {
-            self.agent.handle_resolved(
-                self.now,
-                *id,
-                addresses,
-                if addresses.is_empty() { "no such host" } else { "" },
-            );
-            self.drain();
-        }
-        ids.len()
-    }
-
-    fn waiting(&mut self) -> String {
-        self.status().waiting.unwrap_or_default()
-    }
-
-    /// Answers those that hang.
-    fn answer_attempts(&mut self, passes: impl Fn(&str) -> bool) {
-        let attempt = |action: &Action| match action {
-            Action::Attempt { id, target } => Some((*id, passes(&target.to_string()))),
-            _ => None,
-        };
-        let open: Vec<(AttemptId, bool)> = self.done.iter().filter_map(attempt).collect();
-        for (id, passes) in open {
-            let outcome =
-                if passes { Outcome::Pass("connected".into()) } else { Outcome::Fail("refused".into()) };
-            self.agent.handle_attempt(self.now, id, outcome);
-            self.drain();
-        }
-    }
-
-    fn tries_at(&self, to: &str) -> Vec<AttemptId> {
-        let tried = |action: &Action| match action {
-            Action::Attempt { id, target } if target.to_string() == format!("tcp {to}") => Some(*id),
-            _ => None,
-        };
-        self.done.iter().filter_map(tried).collect()
-    }
-}
-
-#[test]
-fn a_name_in_join_that_was_never_reached_is_tried_at_its_hosts() {
-    let mut world = with_name();
-    world.run_for(secs(60));
-    assert!(world.resolve(&[]) > 0);
-    assert!(world.waiting().contains("par1.example.net:7946 is still being tried"), "{}", world.waiting());
-    world.run_for(secs(120));
-    // Attempts pass here: it serves.
-    assert!(world.resolve(&[[203, 0, 113, 7].into(), [203, 0, 113, 8].into()]) > 0);
-    assert_eq!((world.tries_at("203.0.113.7:443").len(), world.tries_at("203.0.113.8:443").len()), (1, 1));
-    assert!(world.waiting().contains("par1.example.net:7946 still serves"), "{}", world.waiting());
-    // From now on nobody is there.
-    world.attempts_hang = true;
-    for _ in 0..40 {
-        world.done.clear();
-        world.run_for(secs(1));
-        world.answer_attempts(|target| !target.contains(":443"));
-    }
-    assert_eq!(world.waiting(), "");
-    let why = world.ask(r#"{"cmd":"why"}"#).concat();
-    assert!(why.contains("par1.example.net:7946 was never seen alive"), "{why}");
-}
-
-#[test]
-fn a_rehearsal_is_told_what_the_gates_know() {
-    let mut config = config(vec![dns()]);
-    config.safety.witness = vec![Target::Tcp("198.51.100.53:53".parse().unwrap())];
-    let mut world = World::of(Agent::new(config, Seed::from_u64(7), Instant::ZERO));
-    world.run_for(secs(60));
-    world.ask(r#"{"cmd":"test-handler","handler":"dns"}"#);
-    let rehearsed = |action: &Action| match action {
-        Action::Run { run, .. } => Some(String::from_utf8_lossy(&run.stdin).into_owned()),
-        _ => None,
-    };
-    let stdin = world.done.iter().find_map(rehearsed).unwrap_or_else(|| panic!("{:?}", world.done));
-    assert!(stdin.contains(r#""witness":"1/1""#), "{stdin}");
 }

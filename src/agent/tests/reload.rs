@@ -26,7 +26,7 @@ fn encrypted(file: Option<&str>) -> World {
 }
 
 /// What the reader would give if the file were as it was, with these keys.
-fn reload(ring: KeyRing, file: Option<&str>) -> Reload {
+pub fn reload(ring: KeyRing, file: Option<&str>) -> Reload {
     let config = config(vec![mail()]);
     Reload {
         membership: Changeable::of(&config.membership),
@@ -44,7 +44,7 @@ fn reload(ring: KeyRing, file: Option<&str>) -> Reload {
 }
 
 impl World {
-    fn reload(&mut self, reload: Reload) -> String {
+    pub fn reload(&mut self, reload: Reload) -> String {
         assert_eq!(self.ask(r#"{"cmd":"reload"}"#), [""; 0], "the reply waits for the file");
         assert!(self.done.contains(&Action::Reload { client: 1 }));
         self.done.clear();

@@ -10,7 +10,7 @@ fn web() -> delivery::Config {
 }
 
 /// With a state file that holds `saved`.
-fn stored(handlers: Vec<delivery::Config>, saved: Option<Saved>) -> World {
+pub fn stored(handlers: Vec<delivery::Config>, saved: Option<Saved>) -> World {
     World::of(Agent::with_state(config(handlers), Seed::from_u64(7), Instant::ZERO, UNIX, saved))
 }
 
@@ -25,7 +25,7 @@ impl World {
         self.done.iter().filter_map(text).collect()
     }
 
-    fn last_saved(&self) -> Saved {
+    pub fn last_saved(&self) -> Saved {
         Saved::parse(self.writes().last().expect("something was written")).expect("a state")
     }
 

@@ -6,7 +6,7 @@ use crate::limits::{JOIN_TIME_MAX, PING_TIME_MAX, TRIES_MAX, TRYING_CLIENTS_MAX,
 use crate::wire::{Alive, Claim, Message};
 
 /// Members n000, n001, …, each with the app web up, that nobody carries anything to.
-fn with_members(world: &mut World, count: usize) {
+pub fn with_members(world: &mut World, count: usize) {
     for n in 0..count {
         let name = format!("n{n:03}");
         let addr = [192, 0, 2, (n % 200) as u8 + 10];
@@ -23,7 +23,7 @@ fn with_members(world: &mut World, count: usize) {
     }
 }
 
-fn hear(world: &mut World, message: &Message<'_>) {
+pub fn hear(world: &mut World, message: &Message<'_>) {
     let mut packet = Vec::new();
     message.encode(&mut packet);
     world.agent.handle_packet(world.now, "192.0.2.10:7946".parse().unwrap(), &mut packet);
