@@ -116,7 +116,8 @@ fn perform(invocation: Invocation) -> u8 {
             if request == Request::Restart && is_its_file {
                 let (text, code) = check_config::check_config(&config, false);
                 if code != exit::DONE {
-                    complain(&format!("{}\nnothing was done, the daemon goes on as it is", text.trim_end()));
+                    let said = text.trim_start_matches("picored: ").trim_end();
+                    complain(&format!("{said}\nnothing was done, the daemon goes on as it is"));
                     return code;
                 }
             }
