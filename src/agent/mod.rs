@@ -308,7 +308,7 @@ impl Agent {
             electorate = core::mem::take(&mut saved.safety);
         }
         let gates = Gates::new(config.safety, &config.membership, electorate, now);
-        let meta = tags::own_meta(&identity, &apps, &delivery, &overrides, false).unwrap_or_default();
+        let meta = tags::own_meta(&identity, &apps, &delivery, &overrides, false).bytes;
         let persons = Persons::new(overrides);
         let seed = Seed { rng: rng.next_u64(), nonce: seed.nonce };
         let mut agent = Self {

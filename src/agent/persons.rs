@@ -17,6 +17,8 @@ pub struct Persons {
     pub overrides: Overrides,
     /// Who wants to see a rehearsal.
     pub audience: Option<super::rehearsing::Audience>,
+    /// What the others are not told, for want of room.
+    pub untold: Option<String>,
     /// What is logged is not what the configuration says.
     pub level_changed: bool,
 }

@@ -190,7 +190,8 @@ impl Agent {
             problems.push((CRITICAL, format!("no quorum: {alive} of {electorate} alive")));
         }
         problems.extend(self.overrides_shown(now).iter().filter_map(problem_of_override));
-        for kind in [Kind::Conflict, Kind::ForeignCluster, Kind::TagsTooLong] {
+        problems.extend(self.persons.untold.clone().map(|text| (DEGRADED, text)));
+        for kind in [Kind::Conflict, Kind::ForeignCluster] {
             problems.extend(self.noise.recent(now, kind).map(|text| (DEGRADED, text.to_owned())));
         }
         problems

@@ -218,20 +218,18 @@ impl Agent {
         self.dirty = false;
     }
 
-    fn own_meta(&self) -> Option<Vec<u8>> {
-        let withdrawn = self.ending.is_leaving();
-        tags::own_meta(&self.identity, &self.apps, &self.delivery, &self.persons.overrides, withdrawn)
-    }
-
     /// True if they are others now.
     fn show_tags(&mut self, now: Instant) -> bool {
-        let Some(meta) = self.own_meta() else {
-            let event = self.noise.hit(now, Kind::TagsTooLong, 1, || {
-                "the own tags do not fit into 512 bytes; the others see the old ones".into()
-            });
-            self.log_noise(event);
-            return false;
-        };
+        let (withdrawn, overrides) = (self.ending.is_leaving(), &self.persons.overrides);
+        let own = tags::own_meta(&self.identity, &self.apps, &self.delivery, overrides, withdrawn);
+        let (meta, untold) = (own.bytes, tags::untold(&own.left_out));
+        if untold != self.persons.untold {
+            if let Some(text) = &untold {
+                let event = self.noise.hit(now, Kind::TagsTooLong, 1, || text.clone());
+                self.log_noise(event);
+            }
+            self.persons.untold = untold;
+        }
         if meta == self.meta {
             return false;
         }

@@ -257,3 +257,24 @@ fn the_kernel_s_word_goes_with_the_client_s() {
         assert_eq!(world.status().overrides[0].by, shown);
     }
 }
+
+#[test]
+fn words_that_do_not_fit_any_more_never_take_the_apps_out_of_the_tags() {
+    let node = |n: usize| format!("{n}{}", "x".repeat(60));
+    let words: Vec<Override> =
+        (0..9).map(|n| word(Some(&node(n)), None, AppState::Maint, Some(3_600))).collect();
+    let saved =
+        Saved { node: "fra1".into(), overrides: all(&words).saved(Instant::ZERO, 1_000), ..Saved::default() };
+    let unix = secs(1_000);
+    let agent = Agent::with_state(config(Vec::new()), Seed::from_u64(7), Instant::ZERO, unix, Some(saved));
+    let mut world = World::of(agent);
+    assert!(tag(&mut world, "a.web").is_some() && tag(&mut world, "cluster").as_deref() == Some("tny"));
+    world.run_for(secs(30));
+    assert_eq!(tag(&mut world, "a.web").as_deref(), Some("up"));
+    assert_eq!(tag(&mut world, "dc"), None, "the operator's go first");
+    let shown = |world: &mut World, n| tag(world, &format!("m.{}", node(n))).is_some();
+    assert!(shown(&mut world, 0) && !shown(&mut world, 8), "the latest goes first");
+    let problems = world.status().problems;
+    let told = problems.iter().find(|text| text.contains("maintenance of")).expect("a problem");
+    assert!(told.contains(&node(8)) && !told.contains(&node(0)), "{told}");
+}
