@@ -92,6 +92,14 @@ impl Ending {
 }
 
 impl Agent {
+    /// Refuses what a person wants to run while the node ends.
+    pub(super) fn can_start_runs(&self) -> Result<(), String> {
+        match self.ending {
+            Ending::Not => Ok(()),
+            _ => Err(format!("this node is {}; it starts no handler", self.ending.as_str())),
+        }
+    }
+
     pub(super) fn begin_stop(&mut self, now: Instant) {
         // Whoever says stop while it leaves does not want to wait for the goodbye.
         let clients = match &mut self.ending {

@@ -1,6 +1,6 @@
 //! `test-handler`: a rehearsal for a person, who is shown all that the handler was told and said, but no secret.
 
-use crate::agent::{Agent, ClientId, Ending, news};
+use crate::agent::{Agent, ClientId, news};
 use crate::check::attempt::Exit;
 use crate::control::{Rehearsed as Shown, error_line, reply_line};
 use crate::delivery::Rehearsed;
@@ -23,8 +23,7 @@ pub struct Audience {
 
 impl Agent {
     pub(super) fn begin_rehearsal(&mut self, now: Instant, client: ClientId, wanted: Wanted<'_>) {
-        if !matches!(self.ending, Ending::Not) {
-            let error = format!("this node is {}; it starts no handler", self.ending.as_str());
+        if let Err(error) = self.can_start_runs() {
             return self.reply(client, error_line(&error));
         }
         if let Some(node) = wanted.node.filter(|node| self.membership.member(node).is_none()) {

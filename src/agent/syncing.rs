@@ -19,7 +19,8 @@ impl Agent {
         handler: Option<&str>,
         (dry_run, force): (bool, bool),
     ) {
-        if let Err(error) = self.can_sync(handler) {
+        let ends = if dry_run { Ok(()) } else { self.can_start_runs() };
+        if let Err(error) = ends.and_then(|()| self.can_sync(handler)) {
             return self.reply(client, error_line(&error));
         }
         let jobs = self.plan(now, handler, dry_run);
@@ -81,7 +82,7 @@ impl Agent {
         let is_one = job.config.place == Place::One;
         let is_runner = !is_one || job.runner.as_deref() == Some(&*self.identity.node);
         let text = self.what_happens(job, publish.is_some(), is_runner, dry_run);
-        let can = self.may_act.is_ok() && publish.is_some() && !job.gave_up;
+        let can = self.can_start_runs().is_ok() && self.may_act.is_ok() && publish.is_some() && !job.gave_up;
         Some(SyncJob {
             handler: job.config.name.to_string(),
             app: name.into(),
@@ -103,6 +104,9 @@ impl Agent {
 
     fn what_happens(&self, job: &HandlerStatus<'_>, has_set: bool, is_runner: bool, dry_run: bool) -> String {
         let name = &job.config.name;
+        if let Err(reason) = self.can_start_runs() {
+            return format!("runs nothing: {reason}");
+        }
         if let Err(reason) = &self.may_act {
             return format!("runs nothing: {reason}");
         }

@@ -410,7 +410,7 @@ impl Handler {
 
     /// Whether a run is under way whose end is worth waiting for.
     pub fn is_running(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.stage != Stage::Stuck)
+        self.running.as_ref().is_some_and(|running| !running.is_stuck())
     }
 
     /// Whether it tells other nodes what its runs came to.
@@ -468,6 +468,11 @@ fn step_jobs(
 impl Running {
     pub fn new(id: RunId, job: usize, now: Instant, timeout: Duration) -> Self {
         Self { id, job, started: now, stage: Stage::Running { term_at: now + timeout } }
+    }
+
+    /// Not even KILL ended it.
+    pub fn is_stuck(&self) -> bool {
+        self.stage == Stage::Stuck
     }
 
     pub fn is_timed_out(&self) -> bool {

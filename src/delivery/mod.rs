@@ -471,7 +471,8 @@ impl Delivery {
     }
     /// Whether a child of a handler is still running; one that even KILL does not end does not count.
     pub fn is_running(&self) -> bool {
-        self.handlers.iter().chain(&self.retired).any(Handler::is_running)
+        let is_rehearsing = self.rehearsal.as_ref().is_some_and(Rehearsal::is_running);
+        is_rehearsing || self.handlers.iter().chain(&self.retired).any(Handler::is_running)
     }
     /// Of these, whether there is one whose result the other nodes wait for; not for that of a `serf` handler.
     pub fn is_awaited(&self) -> bool {

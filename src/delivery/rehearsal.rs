@@ -45,6 +45,10 @@ impl Rehearsal {
     pub fn is_of(&self, handler: &Handler) -> bool {
         self.handler == handler.config.name
     }
+    /// One that even KILL does not end does not count.
+    pub fn is_running(&self) -> bool {
+        !self.running.is_stuck()
+    }
     /// When it is told to end, or killed.
     pub fn deadline(&self) -> Option<Instant> {
         self.running.deadline()

@@ -151,3 +151,25 @@ fn a_rehearsal_is_refused_while_the_handler_runs_and_of_what_is_not_there() {
     assert_eq!((var("PICORED_EVENT"), var("PICORED_NODE")), (Some("node-failed"), Some("fra1")));
     assert_eq!((var("PICORED_STATE"), var("PICORED_APP")), (Some("down"), Some("")));
 }
+
+#[test]
+fn while_the_node_ends_a_rehearsal_is_waited_for_and_nothing_is_promised() {
+    let mut world = World::new(vec![dns()]);
+    world.run_for(secs(60));
+    world.runs_hang = true;
+    rehearse(&mut world, r#"{"cmd":"test-handler","handler":"dns"}"#);
+    let reply = world.ask(r#"{"cmd":"stop"}"#).concat();
+    assert!(reply.contains("waits for the handler that runs"), "{reply}");
+    let exits = |world: &World| world.done.contains(&Action::Exit { code: 0 });
+    assert!(!exits(&world));
+    let refused = world.ask(r#"{"cmd":"sync"}"#).concat();
+    assert!(refused.contains("this node is stopping; it starts no handler"), "{refused}");
+    let job = synced(&mut world, r#"{"cmd":"sync","dry_run":true}"#).jobs.remove(0);
+    assert!(!job.here && job.text.starts_with("runs nothing: this node is stopping"), "{job:?}");
+    world.done.clear();
+    // TERM after 20 s, KILL later, and then it is stuck, and not waited for.
+    world.run_for(secs(19));
+    assert!(!exits(&world));
+    world.run_for(secs(60));
+    assert!(exits(&world));
+}
