@@ -130,7 +130,14 @@ impl Job {
         self.show(now, around, unseen.is_some() || is_held);
         let disagrees = self.disagrees(turn, around, plan.as_ref());
         let differs = self.differs.watch(turn, around.config, &self.app, disagrees);
-        let later = earliest([self.standing.next_deadline(now), self.ledger.orphan_until(now), differs]);
+        // When another node's run counts as over nothing else may happen, but that it overlapped one is known then.
+        let others_end = around.busy.map(|(_, until)| until);
+        let later = earliest([
+            self.standing.next_deadline(now),
+            self.ledger.orphan_until(now),
+            differs,
+            others_end,
+        ]);
         if let Some(current) = &self.current {
             if plan.is_some_and(|plan| hash(&current.set) != hash(&plan.goal)) {
                 self.due_since.get_or_insert(now);

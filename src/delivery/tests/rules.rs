@@ -260,3 +260,17 @@ fn a_person_s_word_overrides_no_gate_and_lapses() {
     scene.run_for(secs(4));
     assert!(scene.runs().iter().all(|(_, run)| env(run, "PICORED_REASON") == "resync"));
 }
+
+#[test]
+fn a_run_that_overlapped_and_never_ends_is_judged_when_its_window_does() {
+    let mut scene = settled_beside("i:0:-").other("aaa", &[("h.dns.web", "i:0:-")]);
+    scene.run_for(secs(1));
+    // It ran without knowing of the own run, and died at it.
+    set_tag(&mut scene, "aaa", "r:1:?");
+    scene.member("aaa").state = MemberState::Dead;
+    scene.run_for(secs(39));
+    assert_eq!(scene.runs(), []);
+    scene.run_for(secs(5));
+    let (_, run) = scene.only_run();
+    assert_eq!(env(&run, "PICORED_REASON"), "resync");
+}
