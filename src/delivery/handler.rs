@@ -112,7 +112,8 @@ struct Gates {
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
     pub config: &'a Config,
-    /// The tag says `n`: gates 1 to 4 have been closed for so long, a run is stuck, or the node leaves.
+    /// The tag says `n`: gates 1 to 4 have been closed for so long, a run is stuck (also one from
+    /// before a reload), or the node leaves.
     pub not_able: bool,
     /// The run under way does not end, not even by KILL.
     pub stuck: bool,
@@ -154,25 +155,26 @@ impl Handler {
         }
     }
 
-    /// `is_held`: a run of the handler that had this name before a reload is still under way.
-    pub fn update(&mut self, turn: &mut Turn<'_>, is_held: bool) {
+    /// `before`: the handler that had this name before a reload, if a run of it is still under way.
+    pub fn update(&mut self, turn: &mut Turn<'_>, before: Option<&Self>) {
         self.watch_run(turn);
         self.watch_gates(turn);
         let now = turn.now;
         if self.config.place == Place::One {
             self.others.watch(now, &self.config.name, window(&self.config), turn.world);
         }
-        let stuck = self.running.is_some() && !self.is_running();
+        let stuck = self.is_stuck();
+        let is_held_for_good = before.is_some_and(Self::is_stuck);
         let ends = !self.goes_on(turn.end);
         let around = Around {
             config: &self.config,
             // Who leaves is not the runner any more; who only stops is soon back.
-            not_able: self.gates.shown || stuck || turn.end == End::Leaving && ends,
+            not_able: self.gates.shown || stuck || is_held_for_good || turn.end == End::Leaving && ends,
             stuck,
             others: &self.others,
             busy: self.others.busy(now),
             orphan_until: self.ledgers().filter_map(|ledger| ledger.orphan_until(now)).max(),
-            may_start: self.running.is_none() && !ends && !is_held,
+            may_start: self.running.is_none() && !ends && before.is_none(),
             ends,
         };
         let may_start = around.may_start;
@@ -411,6 +413,11 @@ impl Handler {
     /// Whether a run is under way whose end is worth waiting for.
     pub fn is_running(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.is_stuck())
+    }
+
+    /// Whether a run is under way that not even KILL ends.
+    fn is_stuck(&self) -> bool {
+        self.has_run() && !self.is_running()
     }
 
     /// Whether it tells other nodes what its runs came to.

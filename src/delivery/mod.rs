@@ -408,8 +408,8 @@ impl Delivery {
             let rehearsed = self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.is_of(handler));
             turn.end = if rehearsed { End::Stopped } else { self.end };
             // One run at a time, though the handler is another one now.
-            let is_held = self.retired.iter().any(|retired| retired.config.name == handler.config.name);
-            handler.update(&mut turn, is_held);
+            let before = self.retired.iter().find(|retired| retired.config.name == handler.config.name);
+            handler.update(&mut turn, before);
         }
         self.watch_rehearsal(now);
     }

@@ -81,3 +81,18 @@ fn a_handler_of_the_same_name_waits_for_the_run_of_the_one_before() {
     scene.end(id, 0);
     scene.only_run();
 }
+
+#[test]
+fn who_is_held_by_a_stuck_run_from_before_the_reload_says_that_it_is_not_able() {
+    let mut scene = Scene::new(sync_one());
+    scene.run_for(secs(3));
+    let (id, _) = scene.only_run();
+    reload(&mut scene, config(Mode::Picored1, Place::One));
+    scene.run_for(secs(20));
+    assert_eq!(scene.tag_shown(), "i:0:-", "others wait for its end, which may come");
+    scene.run_for(secs(60));
+    assert_eq!((scene.runs(), scene.tag_shown()), (vec![], "n:0:-".into()));
+    scene.end(id, 0);
+    scene.run_for(secs(3));
+    assert_eq!(scene.tag_shown(), "r:1:?");
+}
