@@ -112,7 +112,8 @@ impl Ledger {
     /// decided counts as decided for the state file.
     ///
     /// A greater record of a member that was there before clears `repeat`: it was begun after the two sides had met.
-    /// One of a member that just came back may come from where nobody knew.
+    /// One of a member that just came back may come from where nobody knew. One that only carries on what the greatest
+    /// says ([`Ledger::adopt`]) is of no run at all.
     pub fn watch(
         &mut self,
         now: Instant,
@@ -131,13 +132,17 @@ impl Ledger {
                 Some((&*member.name, record, member.state.is_running()))
             })
             .collect();
-        let before = self.greatest.as_ref().map(|greatest| (greatest.lc, greatest.node.clone()));
-        let greater = |lc: u32, node: &str| before.as_ref().is_none_or(|(l, n)| (lc, node) > (*l, n));
+        let before = self.greatest.as_ref().map(|known| (known.lc, known.node.clone(), known.told));
+        let greater = |lc: u32, node: &str| before.as_ref().is_none_or(|(l, n, _)| (lc, node) > (*l, n));
+        let adopted = |record: &Record| {
+            before.as_ref().is_some_and(|(lc, _, told)| (record.lc, record.told) == (*lc, *told))
+        };
         let mut old = core::mem::take(&mut self.peers);
         let known = |old: &[Peer], node: &str| old.binary_search_by(|peer| (*peer.node).cmp(node)).ok();
         let clears = shown.iter().any(|(node, record, _)| {
             let peer = known(&old, node).and_then(|index| old.get(index));
-            peer.is_some_and(|peer| peer.ran && peer.is_news(record)) && greater(record.lc, node)
+            let is_new_run = peer.is_some_and(|peer| peer.ran && peer.is_news(record)) && !adopted(record);
+            is_new_run && greater(record.lc, node)
         });
         if clears {
             self.forgive(&mut old);

@@ -274,3 +274,17 @@ fn a_run_that_overlapped_and_never_ends_is_judged_when_its_window_does() {
     let (_, run) = scene.only_run();
     assert_eq!(env(&run, "PICORED_REASON"), "resync");
 }
+
+#[test]
+fn a_record_that_is_only_carried_on_does_not_stand_for_the_one_more_run() {
+    let mut scene = settled_beside("n:0:-").other("aaa", &[("h.dns.web", "i:0:-")]);
+    scene.run_for(secs(1));
+    // One more run must follow, but may not yet.
+    scene.may_act = Err(Reason::Settling);
+    set_tag(&mut scene, "aaa", "n:1:00000000");
+    set_tag(&mut scene, "par1", &format!("n:1:{}", goal_hash(&[1, 2])));
+    scene.may_act = Ok(());
+    scene.run_for(secs(5));
+    let (_, run) = scene.only_run();
+    assert_eq!(env(&run, "PICORED_REASON"), "resync");
+}
