@@ -19,6 +19,12 @@ pub fn next(outside: &[Address], goal: &[Address], skipped: &[IpAddr]) -> Option
     calls.next().map(|(entry, up)| (entry.clone(), up))
 }
 
+/// Whether a call leads from `outside` to `goal` for this address.
+pub fn is_wanted(outside: &[Address], goal: &[Address], addr: IpAddr) -> bool {
+    let is_in = |set: &[Address]| set.iter().any(|entry| entry.addr == addr);
+    is_in(outside) != is_in(goal)
+}
+
 /// What `outside` is after the call.
 pub fn after(outside: &mut Vec<Address>, (entry, up): Call) {
     outside.retain(|other| other.addr != entry.addr);

@@ -149,11 +149,12 @@ impl Job {
             let reason = situation.and_then(|app| app.verdict_for(&around.config.name).guard.clone());
             return self.rest(Some(Waiting::NoSet(reason)), later);
         };
+        let is_rid = self.drop_unwanted_calls(&plan.goal);
         let due = self.due(now, world, around.config, &plan);
         if let Due::No { until } = due {
             // What failed is not wanted any more, so nothing is left that could succeed. (The record of a `one`
-            // handler says `?` after a failure, which makes a run due.)
-            if around.config.place != Place::One && !self.standing.gave_up {
+            // handler says `?` after a failure, which makes a run due, but not if another call succeeded since.)
+            if (around.config.place != Place::One || is_rid) && !self.standing.gave_up {
                 self.failed_calls.clear();
                 self.standing.succeeded();
             }
@@ -367,6 +368,19 @@ impl Job {
         calls::next(self.outside.as_deref().unwrap_or_default(), goal, skipped)
     }
 
+    /// Calls that failed and that nobody wants any more count no longer; true if those were all that had failed. What
+    /// else there is to call has not failed, so it waits for no backoff.
+    fn drop_unwanted_calls(&mut self, goal: &[Address]) -> bool {
+        let outside = self.outside.as_deref().unwrap_or_default();
+        let before = self.failed_calls.len();
+        self.failed_calls.retain(|&addr| calls::is_wanted(outside, goal, addr));
+        let is_rid = self.failed_calls.is_empty() && before > 0;
+        if is_rid && self.next_call(goal, true).is_some() {
+            self.standing.retry_at = None;
+        }
+        is_rid
+    }
+
     /// Starts the run that [`Job::step`] said is ready.
     pub fn start(&mut self, turn: &mut Turn<'_>, around: Around<'_>) -> Option<Run> {
         let (now, world, config) = (turn.now, turn.world, around.config);
@@ -471,7 +485,7 @@ impl Job {
     ) {
         self.ledger.end(current.lc, None);
         // One backoff for all the calls of a round that fail.
-        let backoff = self.standing.retry_at.filter(|_| !self.failed_calls.is_empty());
+        let backoff = self.standing.retry_at.filter(|&at| at > now && !self.failed_calls.is_empty());
         report_failure(now, config, Some(&self.app), &mut self.standing, meaning, backoff, last, out);
         if let Some((entry, _)) = &current.call {
             self.failed_calls.push(entry.addr);

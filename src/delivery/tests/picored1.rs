@@ -101,3 +101,33 @@ fn a_call_that_failed_and_is_not_wanted_any_more_is_forgiven() {
     scene.run_for(Duration::from_millis(3_900));
     assert_eq!(scene.runs(), []);
 }
+
+#[test]
+fn an_address_that_is_gone_keeps_no_failure_alive() {
+    let mut scene = Scene::new(Config { min_interval: secs(0), ..config(Mode::Picored1, Place::One) });
+    let step = |scene: &mut Scene, goal: &[u8], code: i32| {
+        scene.goal = Some(goal.to_vec());
+        scene.run_for(secs(3));
+        calls(scene, code)
+    };
+    step(&mut scene, &[1], 0);
+    assert_eq!(step(&mut scene, &[1, 2], 1), ["/bin/dns web 192.0.2.2 up"]);
+    assert_eq!(scene.status(|status| status.failures_in_a_row), 1);
+    assert_eq!(step(&mut scene, &[1, 3], 0), ["/bin/dns web 192.0.2.3 up"], "without backoff");
+    assert_eq!(scene.status(|status| status.failures_in_a_row), 0);
+}
+
+#[test]
+fn a_new_call_that_fails_when_the_retry_of_another_is_due_begins_a_backoff() {
+    let mut scene = Scene::new(Config { min_interval: secs(0), ..config(Mode::Picored1, Place::All) });
+    scene.goal = Some(vec![1]);
+    scene.run_for(secs(3));
+    assert_eq!(calls(&mut scene, 1), ["/bin/dns web 192.0.2.1 up"]);
+    // The backoff is over, and before anybody looks there is one more to call.
+    scene.now += secs(7);
+    scene.goal = Some(vec![1, 2]);
+    scene.look();
+    assert_eq!(calls(&mut scene, 1), ["/bin/dns web 192.0.2.2 up"]);
+    scene.run_for(secs(3));
+    assert_eq!(scene.runs(), []);
+}
