@@ -167,7 +167,7 @@ impl Gates {
         own: &OwnApp,
         instances: &[Instance],
         handler: &str,
-        published: Option<&[Address]>,
+        (published, released): (Option<&[Address]>, bool),
         may_act: bool,
     ) -> Verdict {
         let app = &own.app.config().name;
@@ -180,7 +180,7 @@ impl Gates {
         };
         let node_down_after = self.config.node_down_after;
         let policy = &own.policy;
-        let case = Case { now, me, instances, published, policy, node_down_after, tried: &tried };
+        let case = Case { now, me, instances, published, released, policy, node_down_after, tried: &tried };
         let mut verdict = decide(&case);
         // What is seen before this node may act is no measure of what it takes away.
         if may_act {
@@ -394,7 +394,8 @@ impl Agent {
                 published.as_ref().map(|published| published.iter().filter(is_known).cloned().collect())
             };
             let mut decide = |handler: &str, published: Option<&[Address]>| {
-                self.gates.decide(now, me, own, &instances, handler, published, may_act)
+                let released = self.delivery.is_released(handler, &name);
+                self.gates.decide(now, me, own, &instances, handler, (published, released), may_act)
             };
             let verdict = decide("", known(&own.published).as_deref());
             let of_handlers = own.published_by.iter();

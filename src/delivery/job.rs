@@ -41,7 +41,7 @@ pub struct Job {
     /// A person wants a run, until then.
     manual: Option<Instant>,
     /// A person said to go on without having seen everybody (rule 7); until the next success.
-    released: bool,
+    pub released: bool,
     last_end: Option<Instant>,
     last: Option<LastRun>,
     waiting: Option<Waiting>,
@@ -132,12 +132,8 @@ impl Job {
         let differs = self.differs.watch(turn, around.config, &self.app, disagrees);
         // When another node's run counts as over nothing else may happen, but that it overlapped one is known then.
         let others_end = around.busy.map(|(_, until)| until);
-        let later = earliest([
-            self.standing.next_deadline(now),
-            self.ledger.orphan_until(now),
-            differs,
-            others_end,
-        ]);
+        let later =
+            earliest([self.standing.next_deadline(now), self.ledger.orphan_until(now), differs, others_end]);
         if let Some(current) = &self.current {
             if plan.is_some_and(|plan| hash(&current.set) != hash(&plan.goal)) {
                 self.due_since.get_or_insert(now);

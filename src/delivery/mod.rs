@@ -502,6 +502,12 @@ impl Delivery {
         }
         any.then_some(known)
     }
+    /// Whether a person let `handler` (empty: any) tell `app` without having seen everybody (rule 7).
+    pub fn is_released(&self, handler: &str, app: &str) -> bool {
+        let is_meant = |own: &&Handler| handler.is_empty() || *own.config.name == *handler;
+        let mut jobs = self.handlers.iter().filter(is_meant).flat_map(Handler::jobs);
+        jobs.any(|job| *job.app == *app && job.released)
+    }
     /// P of each handler that tells `app`, by the handler's name; `None`: nothing is known to have been told yet.
     pub fn published_by(&self, app: &str) -> Vec<(Box<str>, Option<Vec<Address>>)> {
         let of = |handler: &Handler| {

@@ -24,6 +24,9 @@ pub struct Case<'a> {
     pub instances: &'a [Instance],
     /// P; `None`: this node never published.
     pub published: Option<&'a [Address]>,
+    /// A person said to go on though not all have a verdict (`interfaces`, 4.5, rule 7): who has none is then taken for
+    /// not published.
+    pub released: bool,
     pub policy: &'a AppPolicy,
     pub node_down_after: Duration,
     /// Gate 5: what the last try of a failed node's endpoint gave.
@@ -52,6 +55,7 @@ enum Judgement {
 /// Gates 5 to 7.
 pub fn decide(case: &Case<'_>) -> Verdict {
     if case.published.is_none()
+        && !case.released
         && let Some(silent) =
             case.instances.iter().find(|i| i.member.is_running() && i.app == AppState::Unknown)
     {

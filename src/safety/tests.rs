@@ -20,7 +20,7 @@ fn case<'a>(
     tried: &'a dyn Fn(&Instance) -> Tried,
 ) -> Case<'a> {
     let node_down_after = Duration::from_secs(5);
-    Case { now: at(100), me: "n1", instances, published, policy, node_down_after, tried }
+    Case { now: at(100), me: "n1", instances, published, released: false, policy, node_down_after, tried }
 }
 
 /// Seconds after the beginning.

@@ -288,3 +288,51 @@ fn a_record_that_is_only_carried_on_does_not_stand_for_the_one_more_run() {
     let (_, run) = scene.only_run();
     assert_eq!(env(&run, "PICORED_REASON"), "resync");
 }
+
+/// What the gates make of n1 up and n2 without a verdict, as long as nobody told anything yet.
+fn first_goal(scene: &Scene) -> Option<Vec<u8>> {
+    let instance = |n: u8, app: AppState| Instance {
+        node: format!("n{n}").into(),
+        member: MemberState::Alive,
+        app,
+        forced: false,
+        withdrawn_by: None,
+        since: Instant::ZERO,
+        returned: None,
+        addrs: vec![ip(n)],
+    };
+    let policy = crate::safety::AppPolicy {
+        min_up: crate::safety::MinUp::Count(1),
+        all_down: crate::safety::AllDown::Keep,
+        verify: None,
+        hold_up: secs(0),
+    };
+    let case = crate::safety::table::Case {
+        now: scene.now,
+        me: OWN,
+        instances: &[instance(1, AppState::Up), instance(2, AppState::Unknown)],
+        published: None,
+        released: scene.delivery.is_released("dns", "web"),
+        policy: &policy,
+        node_down_after: secs(5),
+        tried: &|_| crate::safety::table::Tried::Failed,
+    };
+    let publish = crate::safety::decide(&case).publish?;
+    Some((1..=3).filter(|&n| publish.iter().any(|entry| entry.addr == ip(n))).collect())
+}
+
+#[test]
+fn a_person_s_word_goes_on_though_an_instance_has_no_verdict() {
+    let mut scene = Scene::new(sync_one());
+    (scene.silent, scene.goal) = (vec![2], first_goal(&scene));
+    scene.run_for(secs(60));
+    assert_eq!((scene.runs(), scene.goal.clone()), (vec![], None));
+    assert!(scene.delivery.sync(scene.now, None));
+    assert!(!scene.delivery.is_released("mail", "web") && !scene.delivery.is_released("", "mail"));
+    scene.goal = first_goal(&scene);
+    scene.look();
+    let (id, run) = scene.only_run();
+    assert_eq!(env(&run, "PICORED_UP_ADDRS"), "192.0.2.1");
+    scene.end(id, 0);
+    assert!(!scene.delivery.is_released("", "web"), "until the next success");
+}

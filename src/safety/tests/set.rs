@@ -113,6 +113,18 @@ fn what_is_still_tried_or_just_failed_is_waited_for_before_empty_is_told() {
 }
 
 #[test]
+fn a_person_s_word_lets_the_table_decide_though_one_has_no_verdict() {
+    let policy = keep_one();
+    let told = |instances: &[Instance]| {
+        let case = case(instances, None, &policy, &|_| Tried::Failed);
+        crate::safety::decide(&Case { released: true, ..case }).publish
+    };
+    let silent = instance(2, State::Alive, AppState::Unknown);
+    assert_eq!(told(&[up(1), silent.clone()]), Some(set(&[1])));
+    assert_eq!(told(&[silent]), None, "nobody is up, and nothing is known that could be kept");
+}
+
+#[test]
 fn an_old_address_of_a_member_that_moved_goes() {
     let moved = Instance { addrs: vec![ip(7)], ..up(2) };
     let found = verdict(&[up(1), moved], &[1, 2], &keep_one(), Tried::Failed);
