@@ -100,8 +100,9 @@ pub struct Electorate {
 }
 
 impl Electorate {
+    /// A list of nobody, which gives no majority ever, is none.
     pub fn restore(saved: Saved) -> Self {
-        let voters = saved.voters.map(|names| names.into_iter().collect());
+        let voters = saved.voters.filter(|names| !names.is_empty()).map(|names| names.into_iter().collect());
         Self { voters, seen: saved.seen.into_iter().collect(), ..Self::default() }
     }
 
@@ -126,8 +127,12 @@ impl Electorate {
 
     /// Takes up what is known now and counts the votes.
     pub fn update(&mut self, now: Instant, view: &View<'_>) -> Votes {
-        for left in view.members.iter().filter(|member| member.left) {
+        // Not this node, which leaves: its next life reads this E, and votes in it.
+        for left in view.members.iter().filter(|member| member.left && member.name != view.me) {
             self.drop(left.name);
+        }
+        if let Some(voters) = &mut self.voters {
+            voters.insert(view.me.into());
         }
         let alive: BTreeSet<Box<str>> =
             view.members.iter().filter(|m| m.alive).map(|m| m.name.into()).collect();

@@ -212,6 +212,32 @@ fn the_electorate_outlives_a_restart() {
     assert_eq!(serde_json::from_str::<Saved>("{}").expect("an older file"), Saved::default());
 }
 
+/// Goal: the last to leave, whose file once named nobody, is not frozen for good.
+#[test]
+fn who_leaves_keeps_its_own_vote_for_its_next_life() {
+    let mut scene = Scene::default();
+    scene.sees(0, "ABC");
+    scene.sees(60, "ABC");
+    scene.sees(100, "AB-c");
+    scene.sees(101, "A-b-c");
+    assert_eq!(scene.counts(102, "-A-b-c"), (1, 1));
+    let saved = scene.electorate.saved();
+    assert_eq!(saved.voters, Some(vec!["a".into()]));
+    let mut again = Scene { electorate: Electorate::restore(saved), ..Scene::default() };
+    assert!(again.sees(0, "A").has_majority());
+}
+
+#[test]
+fn a_file_that_names_nobody_or_not_this_node_gives_it_a_vote_all_the_same() {
+    let of = |names: &[&str]| {
+        let voters = Some(names.iter().map(|&name| name.into()).collect());
+        let electorate = Electorate::restore(Saved { voters, seen: Vec::new() });
+        Scene { electorate, expected: vec!["b".into()], ..Scene::default() }
+    };
+    assert_eq!(of(&[]).counts(0, "A"), (1, 2), "as at a first start");
+    assert_eq!(of(&["b", "c"]).counts(0, "A"), (1, 3));
+}
+
 fn votes(alive: usize, missing: &[&str]) -> Votes {
     let missing: Vec<Box<str>> = missing.iter().map(|&name| name.into()).collect();
     Votes { alive, suspects: 0, voters: alive + missing.len(), missing, unseen: None }
