@@ -35,7 +35,7 @@ impl Doubt {
     /// `late`: the loop came round too late since the last look.
     pub fn update(&mut self, now: Instant, evidence: &Evidence, late: bool) {
         let of = match Self::against(evidence, late) {
-            // A cause that lasts on may have another number now; the first one is told on.
+            // A cause that lasts on may have another number now, and other causes may follow: the last one is told.
             Some(reason) => Some(self.doubted(now, reason, evidence)),
             None => self.of.take().filter(|of| {
                 let rounds = evidence.rounds.saturating_sub(of.rounds);
