@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use picored::time::Instant;
 
-use crate::observe::Seen;
+use crate::observe::{Seen, names_of};
 use crate::secs;
 
 /// A view that was stable for so long, with a majority, is the electorate.
@@ -17,8 +17,8 @@ const CANDIDATES_MAX: usize = 8;
 
 type Names = BTreeSet<String>;
 
-/// How many of the electorate are alive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How many of the electorate are alive; the best first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Share {
     Majority,
     /// Exactly half; these are missing.
@@ -74,11 +74,7 @@ impl Shadow {
 
     /// What the node shows now.
     pub fn sample(&mut self, now: Instant, view: &[Seen]) {
-        let of = |states: &[&str]| -> Names {
-            let those = view.iter().filter(|seen| states.contains(&seen.state.as_str()));
-            those.map(|seen| seen.name.clone()).collect()
-        };
-        let (alive, left) = (of(&["alive", "suspect"]), of(&["left"]));
+        let (alive, left) = (names_of(view, Seen::is_alive), names_of(view, |seen| seen.is(&["left"])));
         if alive != self.alive {
             // Up to now the view may have been what it was.
             self.take_up(now);
@@ -89,7 +85,7 @@ impl Shadow {
             candidate.retain(|name| !left.contains(name));
         }
         if let Some(first) = &mut self.first {
-            first.extend(of(&["alive", "suspect", "failed"]));
+            first.extend(names_of(view, |seen| !seen.is(&["left"])));
         }
         let stable = self.take_up(now);
         if stable >= STABLE + SLACK && self.candidates.contains(&self.alive) {
@@ -102,7 +98,7 @@ impl Shadow {
     /// The view may have become the electorate; gives how long it was stable at most.
     fn take_up(&mut self, now: Instant) -> Duration {
         let stable = now.since(self.since);
-        let fits = stable >= STABLE && self.share(&self.alive) == Share::Majority;
+        let fits = stable >= STABLE && self.shares(&self.alive, &self.alive).contains(&Share::Majority);
         if fits && !self.candidates.contains(&self.alive) {
             self.candidates.push(self.alive.clone());
         }
@@ -121,20 +117,22 @@ impl Shadow {
         }
     }
 
-    /// The most that any electorate grants which the agent may have.
-    pub fn share(&self, alive: &Names) -> Share {
-        let mut best = Share::Minority;
-        for candidate in self.candidates.iter().chain(&self.first) {
-            let present = candidate.intersection(alive).count();
-            match (2 * present).cmp(&candidate.len()) {
-                std::cmp::Ordering::Greater => return Share::Majority,
-                std::cmp::Ordering::Equal if best == Share::Minority => {
-                    best = Share::Half(candidate.difference(alive).cloned().collect());
-                }
-                _ => {}
-            }
-        }
-        best
+    /// What each electorate grants which the agent may have. A majority that only those hold up who are suspected (not
+    /// `sure`) is no help, and is no half either.
+    pub fn shares(&self, alive: &Names, sure: &Names) -> Vec<Share> {
+        let granted = |names: &Names| match share_of(names, alive) {
+            Share::Majority if share_of(names, sure) != Share::Majority => Share::Minority,
+            share => share,
+        };
+        self.candidates.iter().chain(&self.first).map(granted).collect()
+    }
+}
+
+fn share_of(electorate: &Names, alive: &Names) -> Share {
+    match (2 * electorate.intersection(alive).count()).cmp(&electorate.len()) {
+        std::cmp::Ordering::Greater => Share::Majority,
+        std::cmp::Ordering::Equal => Share::Half(electorate.difference(alive).cloned().collect()),
+        std::cmp::Ordering::Less => Share::Minority,
     }
 }
 
@@ -151,6 +149,7 @@ mod tests {
             name: name.to_string(),
             address: String::new(),
             state: state.to_string(),
+            heard: true,
             incarnation: 1,
             tags_len: 0,
         };
@@ -161,23 +160,51 @@ mod tests {
             .collect()
     }
 
+    fn best(shadow: &Shadow, alive: Names) -> Share {
+        shadow.shares(&alive, &alive).into_iter().min().expect("there always is an electorate")
+    }
+
+    #[test]
+    fn a_majority_of_one_electorate_does_not_hide_the_half_of_another() {
+        let shadow = Shadow {
+            first: Some(names(&["n1", "n2", "n3", "n4", "n5"])),
+            candidates: vec![names(&["n1", "n2", "n4", "n5"])],
+            ..Shadow::default()
+        };
+        let shares = shadow.shares(&names(&["n1", "n2", "n3"]), &names(&["n1", "n2"]));
+        assert_eq!(shares, [Share::Half(vec!["n4".into(), "n5".into()]), Share::Minority]);
+    }
+
+    #[test]
+    fn who_is_only_remembered_is_not_alive() {
+        let mut shadow = Shadow::default();
+        let at = |s: u64| Instant::ZERO + secs(s);
+        shadow.start(at(0), "n1", names(&["n2", "n3"]), false, true);
+        let mut shown = view(&["n1", "n2", "n3"], &[]);
+        shown[2].heard = false;
+        for s in 1..20 {
+            shadow.sample(at(10 * s), &shown);
+        }
+        assert_eq!(shadow.candidates, [names(&["n1", "n2"])]);
+    }
+
     #[test]
     fn servers_that_die_one_after_another_keep_the_majority_and_those_that_vanish_at_once_do_not() {
         let mut shadow = Shadow::default();
         let at = |s: u64| Instant::ZERO + secs(s);
         shadow.start(at(0), "n1", names(&["n2", "n3"]), false, true);
-        assert_eq!(shadow.share(&names(&["n1"])), Share::Minority);
+        assert_eq!(best(&shadow, names(&["n1"])), Share::Minority);
         for s in 1..20 {
             shadow.sample(at(10 * s), &view(&["n1", "n2", "n3", "n4"], &[]));
         }
-        assert_eq!(shadow.share(&names(&["n1", "n2"])), Share::Half(vec!["n3".into(), "n4".into()]));
+        assert_eq!(best(&shadow, names(&["n1", "n2"])), Share::Half(vec!["n3".into(), "n4".into()]));
         for s in 20..40 {
             shadow.sample(at(10 * s), &view(&["n1", "n2", "n3"], &["n4"]));
         }
-        assert_eq!(shadow.share(&names(&["n1", "n2"])), Share::Majority);
+        assert_eq!(best(&shadow, names(&["n1", "n2"])), Share::Majority);
         for s in 40..80 {
             shadow.sample(at(10 * s), &view(&["n1"], &["n2", "n3", "n4"]));
         }
-        assert_eq!(shadow.share(&names(&["n1"])), Share::Minority, "a minority does not become all");
+        assert_eq!(best(&shadow, names(&["n1"])), Share::Minority, "a minority does not become all");
     }
 }

@@ -1,6 +1,7 @@
 //! What can be seen of the cluster: each node's members through its control socket, the records, and the
 //! conditions that scenarios wait for.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use picored::safety::AllDown;
@@ -16,6 +17,8 @@ pub struct Seen {
     /// `10.0.0.1:7946`
     pub address: String,
     pub state: String,
+    /// Not only remembered from the state file: it has a vote.
+    pub heard: bool,
     pub incarnation: u64,
     /// As many bytes as names and values of its tags have.
     pub tags_len: usize,
@@ -30,6 +33,7 @@ fn members_of(reply: &Value) -> Vec<Seen> {
             name: text(member, "name"),
             address: text(member, "address"),
             state: text(member, "state"),
+            heard: false,
             incarnation: member["incarnation"].as_u64().expect("a member has an incarnation"),
             tags_len: tags_len(&member["tags"]),
         })
@@ -39,6 +43,21 @@ fn members_of(reply: &Value) -> Vec<Seen> {
 fn tags_len(tags: &Value) -> usize {
     let tags = tags.as_object().into_iter().flatten();
     tags.map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum()
+}
+
+impl Seen {
+    pub fn is(&self, states: &[&str]) -> bool {
+        states.contains(&self.state.as_str())
+    }
+    /// Of those suspected, too; who is only remembered is not alive for gate 4.
+    pub fn is_alive(&self) -> bool {
+        self.heard && self.is(&["alive", "suspect"])
+    }
+}
+
+/// The names of those that fit.
+pub fn names_of(view: &[Seen], fits: impl Fn(&Seen) -> bool) -> BTreeSet<String> {
+    view.iter().filter(|seen| fits(seen)).map(|seen| seen.name.clone()).collect()
 }
 
 impl World {
@@ -72,7 +91,13 @@ impl World {
 
     /// What a running node says of its members.
     pub fn view(&mut self, index: usize) -> Vec<Seen> {
-        members_of(&self.ask(index, r#"{"cmd":"members"}"#))
+        let mut view = members_of(&self.ask(index, r#"{"cmd":"members"}"#));
+        let node = &self.nodes[index];
+        for seen in &mut view {
+            let joined = node.last_noted("node-joined", &seen.name);
+            seen.heard = seen.name == node.name || joined.is_some_and(|at| at >= node.started);
+        }
+        view
     }
 
     /// The state in which `who` sees `whom`; `None`: it does not know it (or cannot be asked).

@@ -1,7 +1,6 @@
 //! Which runs there may be at all (`interfaces`, section 5, the invariants): each one is judged when it starts,
 //! by what its node was told, shows and tried, and by what the world knows and the node cannot.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use picored::delivery::Place;
@@ -9,6 +8,7 @@ use picored::safety::{AllDown, OnNoQuorum};
 
 use crate::electorate::Share;
 use crate::node::Tried;
+use crate::observe::{Seen, names_of};
 use crate::settings::{Settings, app_port, witness_address};
 use crate::told::{Shown, Told};
 use crate::world::World;
@@ -102,21 +102,14 @@ impl Case<'_> {
         let now = world.now;
         let node = &mut world.nodes[self.index];
         node.shadow.sample(now, &view);
-        let of = |states: &[&str]| -> BTreeSet<String> {
-            let those = view.iter().filter(|seen| states.contains(&seen.state.as_str()));
-            those.map(|seen| seen.name.clone()).collect()
-        };
-        let (sure, alive) = (of(&["alive"]), of(&["alive", "suspect"]));
-        // Who is suspected only is no help.
-        let share = match node.shadow.share(&alive) {
-            Share::Majority => node.shadow.share(&sure),
-            less => less,
-        };
-        match share {
+        let alive = names_of(&view, Seen::is_alive);
+        let sure = names_of(&view, |seen| seen.is_alive() && !seen.is(&["suspect"]));
+        let shares = node.shadow.shares(&alive, &sure);
+        shares.iter().any(|share| match share {
             Share::Majority => true,
-            Share::Half(missing) => self.may_act_with_half(world, &missing),
+            Share::Half(missing) => self.may_act_with_half(world, missing),
             Share::Minority => false,
-        }
+        })
     }
 
     fn may_act_with_half(&self, world: &World, missing: &[String]) -> bool {
