@@ -151,6 +151,13 @@ impl Case<'_> {
         self.told.members.iter().filter(is_in).filter(|shown| self.is_good(world, shown)).count()
     }
 
+    /// Whether P had it, as the run was told.
+    fn was_published(&self, addr: IpAddr) -> bool {
+        let told = self.told;
+        let stays = told.addrs.contains(&addr) && !told.add.contains(&addr);
+        told.has_previous && (stays || told.remove.contains(&addr))
+    }
+
     /// Rule (a).
     fn enough_are_left(&self, world: &World) {
         let told_otherwise = match &self.settings.all_down {
@@ -164,8 +171,13 @@ impl Case<'_> {
         if told_otherwise {
             let counts = |shown: &&Shown| !world.is_withdrawn(&shown.node, &self.told.app);
             let everybody = self.told.members.iter().filter(counts);
-            let everybody: Vec<IpAddr> = everybody.flat_map(|shown| shown.addrs.clone()).collect();
-            let good = self.good_among(world, &everybody);
+            // Who failed is in G only if it is in P, whatever it answers.
+            let may_be_in = everybody.flat_map(|shown| {
+                let in_reach = |addr: &&IpAddr| shown.is_running() || self.was_published(**addr);
+                shown.addrs.iter().filter(in_reach).copied().collect::<Vec<_>>()
+            });
+            let may_be_in: Vec<IpAddr> = may_be_in.collect();
+            let good = self.good_among(world, &may_be_in);
             let what =
                 format!("{} says that too few are up: {good} of {needed}: {:?}", self.name(world), self.told);
             assert!(good < needed, "{}", world.blame(&what));
