@@ -58,6 +58,36 @@ impl fmt::Debug for Instant {
     }
 }
 
+/// What the date was at one moment, so that others can be said as dates, and dates as moments. The date may be set
+/// anew, so of what is read from a file it says only how old that is.
+#[derive(Clone, Copy, Debug)]
+pub struct Date {
+    now: Instant,
+    /// In whole microseconds, as moments are: there and back gives the same.
+    unix: Duration,
+}
+
+impl Date {
+    /// It is `unix` since 1970 at `now`.
+    pub const fn new(now: Instant, unix: Duration) -> Self {
+        let unix = Duration::new(unix.as_secs(), unix.subsec_micros() * 1_000);
+        Self { now, unix }
+    }
+    /// Since 1970. The same moment gives the same date, whenever it is asked.
+    pub const fn unix(self, at: Instant) -> Duration {
+        let later = self.unix.saturating_add(at.since(self.now));
+        later.saturating_sub(self.now.since(at))
+    }
+    /// So many seconds since 1970, now if that is still to come: nothing is put into the future.
+    pub fn past(self, unix_secs: u64) -> Instant {
+        self.now - self.unix.saturating_sub(Duration::from_secs(unix_secs))
+    }
+    /// How long it is until so many seconds since 1970; zero if that is over.
+    pub const fn left(self, unix_secs: u64) -> Duration {
+        Duration::from_secs(unix_secs).saturating_sub(self.unix)
+    }
+}
+
 /// The earliest of several deadlines, if there is any.
 pub fn earliest(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
     deadlines.into_iter().flatten().min()
@@ -73,6 +103,21 @@ mod tests {
         assert_eq!(Instant::ZERO.since(Instant::from_micros(5)), Duration::ZERO);
         let end = Instant::from_micros(u64::MAX);
         assert_eq!(end + Duration::MAX, end);
+    }
+
+    #[test]
+    fn a_moment_has_one_date() {
+        let (zero, past) = (Instant::from_micros(90_000_000), Instant::from_micros(73_400_001));
+        let to_come = Instant::from_micros(111_700_003);
+        for micros in (0..3_000_000).step_by(333) {
+            let step = Duration::from_micros(micros);
+            let date = Date::new(zero + step, Duration::new(1_800_000_000, 123_456_789) + step);
+            assert_eq!(date.unix(past), Duration::new(1_799_999_983, 523_457_000));
+            assert_eq!(date.unix(to_come), Duration::new(1_800_000_021, 823_459_000));
+            assert_eq!(date.unix(date.past(1_799_999_000)), Duration::from_secs(1_799_999_000));
+            let left = date.left(1_800_000_009);
+            assert_eq!(date.unix(zero + step + left), Duration::from_secs(1_800_000_009));
+        }
     }
 
     #[test]

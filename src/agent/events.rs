@@ -1,5 +1,6 @@
 //! The ring of recent events, and one event as a line for the log or the control socket.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use log::Level;
@@ -7,20 +8,31 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::control::text::{cut, printable, push_field, rfc3339};
 use crate::limits::{EVENTS_MAX, REASON_MAX};
-use crate::time::Instant;
+use crate::time::{Date, Instant};
 
-/// The date, as far as it is known: when [`Instant::ZERO`] was, since 1970. For people only.
+/// The two clocks are not read in the same moment, so they differ a little each time; that is not another date.
+const SAME_DATE: Duration = Duration::from_millis(250);
+
+/// The date, as far as it is known. For people only.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wall(Option<core::time::Duration>);
+pub struct Wall(Option<Date>);
 
 impl Wall {
-    /// It is `unix` since 1970 at `now`.
-    pub fn set(&mut self, now: Instant, unix: core::time::Duration) {
-        self.0 = Some(unix.saturating_sub(now.since(Instant::ZERO)));
+    /// It is `unix` since 1970 at `now`. Whether the dates of moments have changed by that.
+    pub fn set(&mut self, now: Instant, unix: Duration) -> bool {
+        let is_known = self.unix(now).is_some_and(|known| known.abs_diff(unix) < SAME_DATE);
+        if !is_known {
+            self.0 = Some(Date::new(now, unix));
+        }
+        !is_known
+    }
+    /// For the state file: 1970, as long as nobody said the date.
+    pub fn date(&self, now: Instant) -> Date {
+        self.0.unwrap_or(Date::new(now, Duration::ZERO))
     }
     /// Since 1970; `None` as long as nobody said the date.
-    pub fn unix(&self, at: Instant) -> Option<core::time::Duration> {
-        self.0.and_then(|zero| zero.checked_add(at.since(Instant::ZERO)))
+    pub fn unix(&self, at: Instant) -> Option<Duration> {
+        self.0.map(|date| date.unix(at))
     }
     /// Seconds since 1970, or 0.
     pub fn unix_secs(&self, at: Instant) -> u64 {
@@ -122,7 +134,6 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::time::Duration;
 
     fn event(text: &str) -> Event {
         Event::new(Instant::ZERO + Duration::from_millis(1_500), Level::Warn, "node-failed", text)

@@ -33,7 +33,7 @@ use crate::check::{App, AppState};
 use crate::delivery::{AppSituation, Delivery, MemberEvent, Run, RunId, Signal, World};
 use crate::membership::{Member, Membership, QueryId, ResolveId, SendError, StreamEvent, StreamId};
 use crate::rng::{Rng, Seed};
-use crate::time::{Instant, earliest};
+use crate::time::{Date, Instant, earliest};
 use crate::wire::crypt::KeyRing;
 use crate::{check, delivery, membership, safety};
 use attempts::Attempts;
@@ -302,9 +302,9 @@ impl Agent {
         if let Some(saved) = &mut saved {
             // Before the own tags are shown for the first time: they say what was told, and what persons said.
             saved.keep_for(&identity.node);
-            let unix_now = unix.unwrap_or_default().as_secs();
-            delivery.restore(now, unix_now, core::mem::take(&mut saved.delivery));
-            overrides = Overrides::restore(now, unix_now, core::mem::take(&mut saved.overrides));
+            let unix = unix.unwrap_or_default();
+            delivery.restore(now, unix.as_secs(), core::mem::take(&mut saved.delivery));
+            overrides = Overrides::restore(now, Date::new(now, unix), core::mem::take(&mut saved.overrides));
             electorate = core::mem::take(&mut saved.safety);
         }
         let gates = Gates::new(config.safety, &config.membership, electorate, now);
@@ -367,9 +367,7 @@ impl Agent {
     }
     /// The date at `now`: since 1970. For people only; said at the start and now and then.
     pub fn handle_wall_clock(&mut self, now: Instant, unix: Duration) {
-        let before = self.wall.unix_secs(now);
-        self.wall.set(now, unix);
-        if self.wall.unix_secs(now).abs_diff(before) > 1 {
+        if self.wall.set(now, unix) {
             self.store.note_change(); // the dates in the file are others now
         }
     }

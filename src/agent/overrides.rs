@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::AppState;
 use crate::limits::OVERRIDES_MAX;
-use crate::time::{Instant, earliest};
+use crate::time::{Date, Instant, earliest};
 
 /// One person's word.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,13 +124,12 @@ impl Overrides {
         self.words.retain(|word| word.node.is_some() || word.app.as_deref().is_none_or(&has));
     }
 
-    /// `unix_now`: seconds since 1970, at `now`.
-    pub fn saved(&self, now: Instant, unix_now: u64) -> Saved {
+    pub fn saved(&self, date: Date) -> Saved {
         let saved = |word: &Override| SavedWord {
             node: word.node.clone(),
             app: word.app.clone(),
             state: word.state.as_str().into(),
-            until: word.until.map(|(at, _)| unix_now.saturating_add(rounded_up(at.since(now)))),
+            until: word.until.map(|(at, _)| rounded_up(date.unix(at))),
             for_secs: word.until.map(|(_, time)| time.as_secs()),
             at: word.at,
             by: word.by.clone(),
@@ -140,12 +139,12 @@ impl Overrides {
     }
 
     /// What makes no sense is dropped. A clock that was set back makes nothing longer than it was to be.
-    pub fn restore(now: Instant, unix_now: u64, saved: Saved) -> Self {
+    pub fn restore(now: Instant, date: Date, saved: Saved) -> Self {
         let word = |saved: SavedWord| {
             let state = AppState::parse(&saved.state).filter(|state| *state != AppState::Unknown)?;
             let until = saved.until.map(|until| {
                 let time = Duration::from_secs(saved.for_secs.unwrap_or(u64::from(u32::MAX)));
-                let left = Duration::from_secs(until.saturating_sub(unix_now)).min(time);
+                let left = date.left(until).min(time);
                 (now + left, time)
             });
             let SavedWord { node, app, at, by, reason, .. } = saved;

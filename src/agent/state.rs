@@ -118,8 +118,7 @@ impl Store {
 impl Agent {
     /// Takes up what the state file held, less what delivery did already; before anything else happens.
     pub(super) fn restore(&mut self, now: Instant, saved: Saved) {
-        let unix_now = self.wall.unix_secs(now);
-        self.membership.restore(now, unix_now, saved.membership);
+        self.membership.restore(now, self.wall.date(now), saved.membership);
         let others = self.membership.members().filter(|member| *member.name != *self.identity.node);
         let names: Vec<Box<str>> = others.map(|member| member.name.clone()).collect();
         names.iter().for_each(|node| self.learn_tags(now, node));
@@ -127,14 +126,14 @@ impl Agent {
     }
 
     fn saved(&self, now: Instant) -> Saved {
-        let unix_now = self.wall.unix_secs(now);
+        let date = self.wall.date(now);
         Saved {
             v: VERSION,
             node: self.identity.node.clone(),
-            membership: self.membership.saved(now, unix_now),
-            delivery: self.delivery.saved(now, unix_now),
+            membership: self.membership.saved(now, date),
+            delivery: self.delivery.saved(now, date.unix(now).as_secs()),
             safety: self.gates.saved(),
-            overrides: self.persons.overrides.saved(now, unix_now),
+            overrides: self.persons.overrides.saved(date),
         }
     }
 

@@ -2,7 +2,6 @@
 //! state file, or by the word of a peer.
 
 use core::net::SocketAddr;
-use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,7 @@ use super::rules::{TOMBSTONE_TIME, Tombstone};
 use super::sync::Cause;
 use super::{Event, Member, Membership, State};
 use crate::limits;
-use crate::time::Instant;
+use crate::time::{Date, Instant};
 use crate::wire::stream::NodeState;
 use crate::wire::{Alive, base64};
 
@@ -82,27 +81,9 @@ pub struct Evidence {
     pub rounds: u64,
 }
 
-/// A point of our clock as Unix time, and back. The date may have been set since, so it says only how old something
-/// is, and never puts anything into the future.
-#[derive(Clone, Copy)]
-struct Date {
-    now: Instant,
-    unix_now: u64,
-}
-
-impl Date {
-    fn unix(self, at: Instant) -> u64 {
-        self.unix_now.saturating_sub(self.now.since(at).as_secs())
-    }
-    fn instant(self, unix: u64) -> Instant {
-        self.now - Duration::from_secs(self.unix_now.saturating_sub(unix))
-    }
-}
-
 impl Membership {
-    /// What a restart must not forget. `unix_now`: seconds since 1970, for what has an age.
-    pub fn saved(&self, now: Instant, unix_now: u64) -> Saved {
-        let date = Date { now, unix_now };
+    /// What a restart must not forget. `date`: for what has an age.
+    pub fn saved(&self, now: Instant, date: Date) -> Saved {
         let others = self.table.members().iter().filter(|m| m.name != self.config.node);
         let graves = self.tombstones.iter().filter(|tombstone| now < tombstone.until && !tombstone.answered);
         Saved {
@@ -115,21 +96,20 @@ impl Membership {
     /// Takes up what was saved; right after [`Membership::new`]. Who was running then is taken to run, but counts as
     /// not heard; each is tried as if it stood in `join`. What makes no sense, or the configuration refuses by now, is
     /// left out.
-    pub fn restore(&mut self, now: Instant, unix_now: u64, saved: Saved) {
+    pub fn restore(&mut self, now: Instant, date: Date, saved: Saved) {
         self.begin_input(now);
-        let date = Date { now, unix_now };
         if saved.incarnation > 0 {
             // Others may know us with the one that was saved.
             self.me_mut().incarnation = saved.incarnation.saturating_add(1);
             self.broadcast_own_alive();
         }
         for forgotten in saved.forgotten.into_iter().take(limits::TOMBSTONES_MAX) {
-            if let Some(tombstone) = forgotten.tombstone(date) {
+            if let Some(tombstone) = forgotten.tombstone(now, date) {
                 self.add_tombstone(now, tombstone);
             }
         }
         for member in saved.members.into_iter().take(limits::MEMBERS_MAX - 1) {
-            self.restore_member(date, &member);
+            self.restore_member(now, date, &member);
         }
         self.rng.shuffle(&mut self.rejoins);
         for _ in 0..REJOINS_AT_ONCE {
@@ -139,7 +119,7 @@ impl Membership {
         self.finish_input(now);
     }
 
-    fn restore_member(&mut self, date: Date, saved: &SavedMember) {
+    fn restore_member(&mut self, now: Instant, date: Date, saved: &SavedMember) {
         let Some(meta) = base64::decode(&saved.tags) else { return };
         let addr = AddrBytes::new(saved.addr.ip(), saved.mapped);
         let alive = Alive {
@@ -150,14 +130,14 @@ impl Membership {
             meta: &meta,
             vsn: &saved.vsn,
         };
-        let Some(mut member) = self.remembered(date.now, &alive) else { return };
+        let Some(mut member) = self.remembered(now, &alive) else { return };
         member.state = match saved.state {
             SavedState::Alive => State::Alive,
             SavedState::Failed => State::Dead,
             SavedState::Left => State::Left,
         };
-        member.since = date.instant(saved.since);
-        member.returned = saved.returned.map(|unix| date.instant(unix));
+        member.since = date.past(saved.since);
+        member.returned = saved.returned.map(|unix| date.past(unix));
         member.said_goodbye = saved.said_goodbye;
         // What was true of the running may not be any more; who had failed when we saw it, had.
         member.hearsay = saved.hearsay || member.state == State::Alive;
@@ -292,8 +272,8 @@ impl SavedMember {
             state,
             said_goodbye: member.said_goodbye,
             hearsay: member.hearsay && !member.state.is_running(),
-            since: date.unix(member.since),
-            returned: member.returned.map(|at| date.unix(at)),
+            since: date.unix(member.since).as_secs(),
+            returned: member.returned.map(|at| date.unix(at).as_secs()),
             tags: base64::encode(&member.meta),
             vsn: member.vsn,
         }
@@ -306,16 +286,16 @@ impl Forgotten {
             name: tombstone.node.clone(),
             addr: tombstone.addr,
             incarnation: tombstone.incarnation,
-            until: date.unix_now + tombstone.until.since(date.now).as_secs(),
+            until: date.unix(tombstone.until).as_secs(),
         }
     }
 
     /// `None`: its time is over.
-    fn tombstone(self, date: Date) -> Option<Tombstone> {
+    fn tombstone(self, now: Instant, date: Date) -> Option<Tombstone> {
         // Set back, the clock must not make it last for ever.
-        let left = Duration::from_secs(self.until.saturating_sub(date.unix_now)).min(TOMBSTONE_TIME);
+        let left = date.left(self.until).min(TOMBSTONE_TIME);
         let Self { name: node, addr, incarnation, .. } = self;
-        let until = date.now + left;
+        let until = now + left;
         (!left.is_zero()).then_some(Tombstone {
             node,
             addr,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::agent::overrides::{Override, Overrides, Whose};
 use crate::agent::state::Saved;
+use crate::time::Date;
 
 fn word(node: Option<&str>, app: Option<&str>, state: AppState, for_secs: Option<u64>) -> Override {
     let until = for_secs.map(|time| (Instant::ZERO + secs(time), secs(time)));
@@ -14,6 +15,11 @@ fn all(words: &[Override]) -> Overrides {
     let mut overrides = Overrides::default();
     words.iter().for_each(|word| assert!(overrides.say(word.clone())));
     overrides
+}
+
+fn restored(unix_secs: u64, text: &str) -> Overrides {
+    let (now, saved) = (Instant::ZERO, serde_json::from_str(text).unwrap());
+    Overrides::restore(now, Date::new(now, secs(unix_secs)), saved)
 }
 
 fn tag(world: &mut World, name: &str) -> Option<String> {
@@ -107,10 +113,10 @@ fn words_outlive_a_restart_and_no_clock_makes_them_longer() {
     let now = Instant::ZERO + secs(40);
     let words =
         [word(None, Some("web"), AppState::Down, Some(100)), word(Some("par1"), None, AppState::Maint, None)];
-    let saved = all(&words).saved(now, 5_000);
+    let saved = all(&words).saved(Date::new(now, secs(5_000)));
     let text = serde_json::to_string(&saved).unwrap();
     let left = |unix_now| {
-        let restored = Overrides::restore(Instant::ZERO, unix_now, serde_json::from_str(&text).unwrap());
+        let restored = restored(unix_now, &text);
         let web = restored.of_own("web").cloned();
         assert_eq!(restored.tags(), [("m.par1".to_owned(), "*".to_owned())]);
         web.map(|word| (word.until.unwrap().0.since(Instant::ZERO), word.at, word.by, word.reason))
@@ -123,10 +129,21 @@ fn words_outlive_a_restart_and_no_clock_makes_them_longer() {
 }
 
 #[test]
+fn an_end_has_one_date() {
+    let words = all(&[word(None, Some("web"), AppState::Down, Some(100))]);
+    let saved = |millis: u64| {
+        let step = Duration::from_millis(millis);
+        words.saved(Date::new(Instant::ZERO + step, Duration::from_millis(1_800_000_000_700) + step))
+    };
+    let differs = (0..3_000).step_by(7).find(|&millis| saved(millis) != saved(0));
+    assert_eq!(differs, None);
+}
+
+#[test]
 fn nonsense_in_the_state_file_is_dropped() {
     let text = r#"{"words":[{"app":"web","state":"sideways"},{"state":"up"},{"node":"par1","app":"web","state":"up"},
         {"app":"web","state":"unknown"},{"app":"web","state":"down"}]}"#;
-    let restored = Overrides::restore(Instant::ZERO, 0, serde_json::from_str(text).unwrap());
+    let restored = restored(0, text);
     let left: Vec<_> = restored.list().map(|word| (word.app.as_deref(), word.state)).collect();
     assert_eq!(left, [(Some("web"), AppState::Down)]);
 }
@@ -232,7 +249,8 @@ fn a_person_is_told_when_it_is_written_or_that_it_is_not() {
 
 #[test]
 fn what_was_said_holds_after_a_restart() {
-    let saved = all(&[word(None, Some("web"), AppState::Down, Some(100))]).saved(Instant::ZERO, 1_000);
+    let saved = all(&[word(None, Some("web"), AppState::Down, Some(100))])
+        .saved(Date::new(Instant::ZERO, secs(1_000)));
     let saved = Saved { overrides: saved, node: "fra1".into(), ..Saved::default() };
     let agent =
         Agent::with_state(config(Vec::new()), Seed::from_u64(7), Instant::ZERO, secs(1_000), Some(saved));
@@ -263,8 +281,11 @@ fn words_that_do_not_fit_any_more_never_take_the_apps_out_of_the_tags() {
     let node = |n: usize| format!("{n}{}", "x".repeat(60));
     let words: Vec<Override> =
         (0..9).map(|n| word(Some(&node(n)), None, AppState::Maint, Some(3_600))).collect();
-    let saved =
-        Saved { node: "fra1".into(), overrides: all(&words).saved(Instant::ZERO, 1_000), ..Saved::default() };
+    let saved = Saved {
+        node: "fra1".into(),
+        overrides: all(&words).saved(Date::new(Instant::ZERO, secs(1_000))),
+        ..Saved::default()
+    };
     let unix = secs(1_000);
     let agent = Agent::with_state(config(Vec::new()), Seed::from_u64(7), Instant::ZERO, unix, Some(saved));
     let mut world = World::of(agent);

@@ -1,13 +1,18 @@
 //! What is known after a restart, and what is known at second hand only.
 
 use super::*;
+use crate::time::Date;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const UNIX: u64 = 1_800_000_000;
 
+fn date(now: Instant, unix_secs: u64) -> Date {
+    Date::new(now, Duration::from_secs(unix_secs))
+}
+
 /// All that node `i` would save.
 fn saved(net: &Net, i: usize) -> Saved {
-    net.nodes[i].saved(net.now, UNIX)
+    net.nodes[i].saved(net.now, date(net.now, UNIX))
 }
 
 /// Node `i` ends, and starts again with this state, when the date is `unix`.
@@ -16,7 +21,11 @@ fn restart_at(net: &mut Net, i: usize, saved: Option<Saved>, unix: u64) {
         Membership::new(net.nodes[i].config.clone(), &meta("new"), Seed::from_u64(5_000 + i as u64), net.now);
     if let Some(saved) = saved {
         let text = serde_json::to_string(&saved).expect("JSON");
-        node.restore(net.now, unix, serde_json::from_str(&text).expect("what was written can be read"));
+        node.restore(
+            net.now,
+            date(net.now, unix),
+            serde_json::from_str(&text).expect("what was written can be read"),
+        );
     }
     net.streams.retain(|(from, _, to, _)| *from != i && *to != i);
     (net.nodes[i], net.stopped[i]) = (node, false);
@@ -270,8 +279,23 @@ fn what_makes_no_sense_is_left_out() {
     let saved = serde_json::json!({ "incarnation": u32::MAX, "members": members, "later": true });
     let mut net = Net::new(&["a"]);
     let now = net.now;
-    net.nodes[0].restore(now, UNIX, serde_json::from_value(saved).expect("a state"));
+    net.nodes[0].restore(now, date(now, UNIX), serde_json::from_value(saved).expect("a state"));
     let names: Vec<&str> = net.nodes[0].members().map(|m| &*m.name).collect();
     assert_eq!(names, ["a", "c"]);
     assert_eq!((known(&net, 0, "c").addr, known(&net, 0, "a").incarnation), (addr(3), u32::MAX));
+}
+
+#[test]
+fn what_does_not_change_has_the_same_dates_at_all_times() {
+    let mut net = with_c_failed();
+    net.stopped[1] = true;
+    net.run(60 * SECOND);
+    let now = net.now;
+    net.nodes[0].forget_member(now, "b").expect("it has failed");
+    let saved = |millis: u64| {
+        let (now, unix) = (net.now + Duration::from_millis(millis), Duration::from_secs(UNIX));
+        net.nodes[0].saved(now, Date::new(now, unix + Duration::from_millis(millis)))
+    };
+    let differs = (0..3_000).step_by(7).find(|&millis| saved(millis) != saved(0));
+    assert_eq!(differs, None);
 }
