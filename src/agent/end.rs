@@ -114,15 +114,23 @@ impl Agent {
         self.tell(news::stopping(now, self.delivery.is_running()));
     }
 
-    /// Who stops or leaves already goes on with that.
-    pub(super) fn begin_restart(&mut self, now: Instant) {
-        if !matches!(self.ending, Ending::Not) {
-            return;
+    /// Who stops or leaves already goes on with that, and the error says so.
+    pub(super) fn begin_restart(&mut self, now: Instant) -> Result<(), String> {
+        match self.ending {
+            Ending::Not => {}
+            Ending::Stopping { restart: true, .. } => return Ok(()),
+            _ => {
+                let what = self.ending.as_str();
+                return Err(format!(
+                    "it is {what} already, so it does not restart; start it when it has ended"
+                ));
+            }
         }
         self.delivery.stop();
         self.ending = Ending::Stopping { restart: true, clients: Vec::new() };
         self.stop_joins();
         self.tell(news::restarting(now, self.delivery.is_running()));
+        Ok(())
     }
 
     pub(super) fn begin_leave(&mut self, now: Instant) {

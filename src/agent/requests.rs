@@ -64,10 +64,10 @@ impl Agent {
                 self.begin_stop(now);
                 self.reply_ending(client);
             }
-            Ok(Request::Restart) => {
-                self.begin_restart(now);
-                self.reply_ending(client);
-            }
+            Ok(Request::Restart) => match self.begin_restart(now) {
+                Ok(()) => self.reply_ending(client),
+                Err(why) => self.reply(client, error_line(&why)),
+            },
             Ok(Request::Leave) => {
                 self.begin_leave(now);
                 self.reply_ending(client);

@@ -21,6 +21,9 @@ use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX, JOIN_TIME_MAX, PING_TIM
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// `stop` and `leave` wait for the handler that runs; longer than any sane timeout of one.
 const END_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// The program that takes the daemon's place answers by then.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(10);
+const RESTART_POLL: Duration = Duration::from_millis(50);
 /// Between two lines of the reply to `join`: others may have begun before us.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2 * JOIN_TIME_MAX.as_secs() + TIMEOUT.as_secs());
 /// Between two lines of the reply to `ping`: all who may try at once can share one place.
@@ -65,7 +68,8 @@ pub fn ask(socket: &Path, request: &Request, json: bool, config: &Path) -> u8 {
         Request::Events { follow, .. } => events(socket, request, *follow, json),
         Request::PingMembers { .. } => ping(socket, request, json),
         Request::Join { .. } => join(socket, request, config),
-        Request::Leave | Request::Stop | Request::Restart => until_the_end(socket, request),
+        Request::Leave | Request::Stop => until_the_end(socket, request),
+        Request::Restart => restart(socket, request, RESTART_TIMEOUT),
     };
     result.unwrap_or_else(|failure| {
         complain(&failure.text);
@@ -322,6 +326,26 @@ fn until_the_end(socket: &Path, request: &Request) -> Result<u8, Failure> {
     }
 }
 
+/// Done when a daemon answers again: the new program may not start.
+fn restart(socket: &Path, request: &Request, patience: Duration) -> Result<u8, Failure> {
+    until_the_end(socket, request)?;
+    let start = std::time::Instant::now();
+    loop {
+        match Connection::ask(socket, &Request::Ping).and_then(|mut connection| connection.reply()) {
+            Ok(_) => return Ok(print("runs again\n")),
+            Err(failure) if failure.code == exit::NO_DAEMON && start.elapsed() < patience => {
+                std::thread::sleep(RESTART_POLL);
+            }
+            Err(Failure { text, .. }) => {
+                let secs = patience.as_secs();
+                let text =
+                    format!("the daemon has ended, and none answers after {secs} s: {text} Its log says why");
+                return Err(Failure::new(exit::SYSTEM, text));
+            }
+        }
+    }
+}
+
 /// Only for people: on a terminal, and unless they say no (no-color.org).
 fn has_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -389,6 +413,28 @@ mod tests {
         let path =
             daemon("stop", "{\"ok\":true,\"message\":\"stopping\"}\n{\"ok\":true,\"message\":\"stopped\"}\n");
         assert_eq!(ask(&path, &Request::Stop, false, Path::new("x")), exit::DONE);
+    }
+
+    #[test]
+    fn a_restart_is_done_when_a_daemon_answers_again() {
+        let restarts = "{\"ok\":true,\"message\":\"restarts\"}\n";
+        let code = |path: &Path, patience| restart(path, &Request::Restart, patience).map_err(|f| f.code);
+        let gone = daemon("restart-gone", restarts);
+        assert_eq!(code(&gone, Duration::from_millis(200)), Err(exit::SYSTEM));
+        let path = std::env::temp_dir().join(format!("picored-client-{}-restart", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            // The second one is a connection that the old program took and did not answer any more.
+            for reply in [restarts, "", "{\"ok\":true,\"message\":\"here\"}\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+                stream.write_all(reply.as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(code(&path, RESTART_TIMEOUT), Ok(exit::DONE));
+        let refused = daemon("restart-refused", "{\"error\":\"it is leaving already\"}\n");
+        assert_eq!(code(&refused, RESTART_TIMEOUT), Err(exit::REFUSED));
     }
 
     #[test]

@@ -149,6 +149,30 @@ fn who_says_stop_while_it_restarts_wants_it_gone() {
 }
 
 #[test]
+fn who_ends_already_does_not_restart_and_says_so() {
+    let restart = r#"{"cmd":"restart"}"#;
+    let with_run = || {
+        let mut world = stored(vec![mail()], None);
+        world.run_for(secs(60));
+        world.runs_hang = true;
+        world.ask(DOWN);
+        world.run_for(secs(1));
+        world
+    };
+    for (end, what) in [(r#"{"cmd":"stop"}"#, "stopping"), (r#"{"cmd":"leave"}"#, "leaving")] {
+        let mut world = with_run();
+        world.ask(end);
+        let refused = world.ask(restart);
+        let said = format!(r#"{{"error":"it is {what} already"#);
+        assert!(refused.len() == 1 && refused[0].starts_with(&said), "{refused:?}");
+    }
+    let mut world = with_run();
+    for _ in 0..2 {
+        assert!(world.ask(restart)[0].contains("restarting; waits"), "a second one waits with the first");
+    }
+}
+
+#[test]
 fn the_last_state_is_stored_before_the_end() {
     let mut world = stored(Vec::new(), None);
     world.run_for(secs(2));
