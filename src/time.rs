@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 
-/// Microseconds on the driver's clock (`CLOCK_BOOTTIME`), or on the simulator's.
+/// Microseconds on the driver's clock (`CLOCK_BOOTTIME`, from [`Instant::BOOT`] on), or on the simulator's.
 ///
 /// It never goes back, goes on while the machine is suspended, and says nothing of the date.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -13,6 +13,10 @@ pub struct Instant(u64);
 impl Instant {
     /// The first moment there is; tests count from it.
     pub const ZERO: Self = Self(0);
+
+    /// Where the driver's clock stands when the machine starts. Eleven years can lie before it, so that what is known
+    /// from before keeps its age.
+    pub const BOOT: Self = Self(11 * 366 * 86_400 * 1_000_000);
 
     /// `micros` microseconds after [`Instant::ZERO`].
     pub const fn from_micros(micros: u64) -> Self {

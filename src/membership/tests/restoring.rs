@@ -286,6 +286,19 @@ fn what_makes_no_sense_is_left_out() {
 }
 
 #[test]
+fn a_reboot_makes_nobody_younger() {
+    let mut net = with_c_failed();
+    let saved = saved(&net, 0);
+    // The machine's clock begins anew; on it, nothing of this has a place after its start.
+    let (now, hours) = (Instant::BOOT + 5 * SECOND, Duration::from_secs(70 * 3_600));
+    let mut node = Membership::new(config("a", addr(1)), &meta("new"), Seed::from_u64(5_000), now);
+    node.restore(now, date(now, UNIX + hours.as_secs()), saved);
+    net.nodes[0] = node;
+    let age = now.since(known(&net, 0, "c").since);
+    assert!((hours..hours + 61 * SECOND).contains(&age), "{age:?}");
+}
+
+#[test]
 fn what_does_not_change_has_the_same_dates_at_all_times() {
     let mut net = with_c_failed();
     net.stopped[1] = true;
