@@ -65,6 +65,7 @@ fn fail(code: u8, text: &str) -> u8 {
 
 fn serve(config_path: &Path, mut config: Config) -> u8 {
     let program = program::path();
+    children::reap_inherited();
     let to_file = config.log.file.is_some();
     if let Err(error) = log::init(&config.log) {
         log::init_stderr();

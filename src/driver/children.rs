@@ -15,7 +15,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use mio::unix::pipe::{Receiver, Sender};
 use mio::{Interest, Registry, Token};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use rustix::process::{
+    Pid, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, wait, waitid,
+};
 
 use super::unsent::Unsent;
 use crate::agent::AttemptId;
@@ -232,6 +234,12 @@ impl Child {
     fn pid(&self) -> Option<Pid> {
         Pid::from_raw(i32::try_from(self.process.id()).ok()?)
     }
+}
+
+/// Children that this process has from the program that it was before, and that have ended: nobody else reaps them.
+/// Only before it has any of its own.
+pub fn reap_inherited() {
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
 /// Ends with the daemon: nobody would reap or time it out. (It is not waited for.)

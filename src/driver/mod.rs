@@ -126,9 +126,14 @@ impl Driver {
 
     /// Runs until the agent says that the process ends.
     pub fn run(mut self) -> Ended {
-        let how = self.run_loop();
+        let mut how = self.run_loop();
         if let Ok(End::Restart) = how {
             self.end_children();
+            // The next program would not know of a signal that this one has caught.
+            if self.is_told_to_stop() {
+                ::log::info!("event=stop it was told to stop while it ended for a restart");
+                how = Ok(End::Exit(0));
+            }
         }
         Ended { how, clients: self.slots.into_clients() }
     }
@@ -253,6 +258,11 @@ impl Driver {
         }
         self.agent.stop(now);
         self.drain(now);
+    }
+
+    fn is_told_to_stop(&mut self) -> bool {
+        let ends = |signal| matches!(Unix::from_named_raw(signal), Some(Unix::TERM | Unix::INT));
+        self.stopping || self.signals.pending().any(ends)
     }
 
     fn tell_wall_clock(&mut self, now: Instant) {
