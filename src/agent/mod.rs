@@ -353,6 +353,7 @@ impl Agent {
         }
         let node = agent.identity.node.clone();
         agent.delivery.handle_member(now, MemberEvent::Join, &node, agent.membership.member(&node));
+        agent.drop_lost_words(now);
         agent.apply_overrides(now);
         agent.finish(now);
         agent

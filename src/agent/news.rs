@@ -400,6 +400,18 @@ pub fn word_over(now: Instant, word: &Override, own: &str) -> Event {
     about_apps(Event::new(now, Level::Info, kind, text), node, word.app.as_deref())
 }
 
+/// What a person said is of an app that has no instance here any more.
+pub fn word_lost(now: Instant, word: &Override, own: &str) -> Event {
+    let (kind, said) = match word.state {
+        AppState::Maint => ("maint-over", "in maintenance"),
+        AppState::Up => ("app-forced", "forced up"),
+        _ => ("app-forced", "forced down"),
+    };
+    let what = apps_of(own, word.app.as_deref());
+    let text = format!("{what} not {said} any more: the configuration has no instance of it");
+    about_apps(Event::new(now, Level::Warn, kind, text), own, word.app.as_deref())
+}
+
 fn about_apps(event: Event, node: &str, app: Option<&str>) -> Event {
     event.with("node", node).with("app", app.unwrap_or("*"))
 }

@@ -63,9 +63,11 @@ impl Overrides {
         true
     }
 
-    /// The checks of this node's `app` decide again, unless there is maintenance.
-    pub fn unforce(&mut self, app: &str) {
+    /// The checks of this node's `app` decide again, unless there is maintenance. False: they did.
+    pub fn unforce(&mut self, app: &str) -> bool {
+        let before = self.words.len();
         self.words.retain(|word| word.state == AppState::Maint || word.app.as_deref() != Some(app));
+        self.words.len() < before
     }
 
     /// Ends maintenance: of one app, or all that was said of the node. Gives how many words that were.
@@ -119,9 +121,12 @@ impl Overrides {
         self.words.iter()
     }
 
-    /// Of this node's apps only those that are still in the file.
-    pub fn keep_apps(&mut self, has: impl Fn(&str) -> bool) {
-        self.words.retain(|word| word.node.is_some() || word.app.as_deref().is_none_or(&has));
+    /// Takes out what was said of an app of this node that it does not have any more.
+    pub fn drop_lost(&mut self, has: impl Fn(&str) -> bool) -> Vec<Override> {
+        let stays = |word: &Override| word.node.is_some() || word.app.as_deref().is_none_or(&has);
+        let (rest, lost) = core::mem::take(&mut self.words).into_iter().partition(stays);
+        self.words = rest;
+        lost
     }
 
     pub fn saved(&self, date: Date) -> Saved {

@@ -74,6 +74,16 @@ impl Agent {
         self.apply_overrides(now);
     }
 
+    /// What was said of an app whose instance went from the file: nobody could take it back, or see what it is for.
+    pub(super) fn drop_lost_words(&mut self, now: Instant) {
+        let has = |name: &str| {
+            self.apps.iter().any(|own| *own.app.config().name == *name && own.app.has_instance())
+        };
+        for word in self.persons.overrides.drop_lost(has) {
+            self.tell(news::word_lost(now, &word, &self.identity.node));
+        }
+    }
+
     // Forced states.
 
     /// A person says how the instance here is.
@@ -97,7 +107,6 @@ impl Agent {
         time: Option<Duration>,
         by: &str,
     ) -> Result<String, String> {
-        self.own_instance(name)?;
         let state = match to {
             ForceTo::Up => Some(AppState::Up),
             ForceTo::Down => Some(AppState::Down),
@@ -105,8 +114,13 @@ impl Agent {
         };
         let time = time.filter(|_| state.is_some());
         match state {
-            None => self.persons.overrides.unforce(name),
+            None => {
+                if !self.persons.overrides.unforce(name) {
+                    self.own_instance(name)?;
+                }
+            }
             Some(state) => {
+                self.own_instance(name)?;
                 let word = self.word(now, state, time, (by, ""));
                 self.say(Override { app: Some(name.into()), ..word })?;
             }

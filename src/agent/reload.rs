@@ -84,7 +84,7 @@ impl Agent {
         self.has_one_handlers = gates::has_one(&handlers);
         self.take_over_apps(now, apps);
         self.delivery.reconfigure(handlers, now);
-        self.persons.overrides.keep_apps(|name| self.apps.iter().any(|own| *own.app.config().name == *name));
+        self.drop_lost_words(now);
         self.apply_overrides(now);
         if core::mem::take(&mut self.persons.level_changed) {
             self.actions.push_back(Action::LogLevel { level: reload.log_level });

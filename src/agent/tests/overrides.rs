@@ -262,6 +262,26 @@ fn what_was_said_holds_after_a_restart() {
 }
 
 #[test]
+fn what_was_said_of_an_app_that_is_gone_is_dropped_and_logged() {
+    let words = all(&[
+        word(None, Some("web"), AppState::Down, None),
+        word(None, Some("old"), AppState::Down, None),
+        word(None, Some("old"), AppState::Maint, None),
+        word(None, None, AppState::Maint, Some(10)),
+        word(Some("par1"), Some("old"), AppState::Maint, None),
+    ]);
+    let saved = words.saved(Date::new(Instant::ZERO, secs(1_000)));
+    let saved = Saved { overrides: saved, node: "fra1".into(), ..Saved::default() };
+    let agent =
+        Agent::with_state(config(Vec::new()), Seed::from_u64(7), Instant::ZERO, secs(1_000), Some(saved));
+    let mut world = World::of(agent);
+    assert_eq!(world.logged("the configuration has no instance of it"), 2);
+    let status = world.status();
+    let left: Vec<_> = status.overrides.iter().map(|word| (word.app.as_deref(), &*word.node)).collect();
+    assert_eq!(left, [(Some("web"), "fra1"), (None, "fra1"), (Some("old"), "par1")]);
+}
+
+#[test]
 fn the_kernel_s_word_goes_with_the_client_s() {
     let mut world = World::new(Vec::new());
     for (by, uid, shown) in [
