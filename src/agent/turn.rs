@@ -16,8 +16,8 @@ use crate::time::Instant;
 use crate::view;
 use crate::wire::{self, serf};
 
-/// Own tags change what handlers see, and handlers' tags are own tags: after so many rounds it waits for the next
-/// input, whatever the tags do.
+/// Own tags change what handlers see, and handlers' tags are own tags: after so many rounds what is left to look at
+/// stays so until the next input (it sets no deadline, so that nothing spins), whatever the tags do.
 const ROUNDS_MAX: usize = 3;
 
 impl Agent {
@@ -211,11 +211,11 @@ impl Agent {
             self.update_delivery(now);
             self.drain_delivery(now);
             let has_changed = self.take_up_published() | self.show_tags(now);
-            if !has_changed && !self.dirty {
+            self.dirty |= has_changed;
+            if !self.dirty {
                 return;
             }
         }
-        self.dirty = false;
     }
 
     /// True if they are others now.
