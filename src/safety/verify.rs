@@ -168,12 +168,13 @@ impl Tries {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        let room = self.running() < VERIFY_TRIES_MAX;
-        let deadline = |entry: &Entry| match entry.phase {
+        let ends = |entry: &Entry| match entry.phase {
             Phase::Running { began, .. } => Some(began + TRY_TIMEOUT),
-            Phase::Waiting { at } => Some(at).filter(|_| room),
+            Phase::Waiting { .. } => None,
         };
-        self.entries.iter().filter_map(deadline).min()
+        // For want of room it begins when one that runs ends.
+        let next = self.next_waiting().filter(|(_, index)| self.has_room(*index)).map(|(at, _)| at);
+        self.entries.iter().filter_map(ends).chain(next).min()
     }
 
     /// How the last try ended; `None`: none has, it is not wanted, or it failed and could not be repeated.
@@ -225,32 +226,35 @@ impl Tries {
         self.entries.iter().map(open).sum()
     }
 
-    /// Begins what is due, the longest due first, as far as there is room.
+    /// What is to begin next, the longest due first.
+    fn next_waiting(&self) -> Option<(Instant, usize)> {
+        let at = |(index, entry): (usize, &Entry)| match entry.phase {
+            Phase::Waiting { at } => Some((at, index)),
+            Phase::Running { .. } => None,
+        };
+        self.entries.iter().enumerate().filter_map(at).min()
+    }
+
+    /// Whether the try may begin; alone one always may.
+    fn has_room(&self, index: usize) -> bool {
+        let count = self.entries.get(index).map_or(0, |entry| entry.wanted.targets.len());
+        let running = self.running();
+        running == 0 || running + count <= VERIFY_TRIES_MAX
+    }
+
+    /// Begins what is due as far as there is room. What comes later in the line waits for who is before it.
     fn start_due(&mut self, now: Instant) {
-        let mut running = self.running();
-        let mut due: Vec<(Instant, usize)> = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
-            if let Phase::Waiting { at } = entry.phase
-                && at <= now
-            {
-                due.push((at, index));
-            }
-        }
-        due.sort_unstable();
-        for (_, index) in due {
-            let Some(entry) = self.entries.get_mut(index) else { continue };
-            let count = entry.wanted.targets.len();
-            if running > 0 && running + count > VERIFY_TRIES_MAX {
-                return;
-            }
-            running += count;
-            let mut open = Vec::with_capacity(count);
+        while let Some((_, index)) =
+            self.next_waiting().filter(|(at, index)| *at <= now && self.has_room(*index))
+        {
+            let Some(entry) = self.entries.get_mut(index) else { return };
+            let mut open = Vec::with_capacity(entry.wanted.targets.len());
             for target in &entry.wanted.targets {
                 self.last_id = self.last_id.wrapping_add(1);
                 open.push(self.last_id);
                 self.steps.push_back(Step::Start { id: self.last_id, target: target.clone() });
             }
-            entry.phase = Phase::Running { began: now, open, made: count };
+            entry.phase = Phase::Running { began: now, open, made: entry.wanted.targets.len() };
         }
     }
 

@@ -121,6 +121,18 @@ fn never_more_than_the_limit_at_once_and_everybody_has_its_turn() {
     assert!(names.iter().all(|name| tries.last(&key(name)).is_some()));
 }
 
+/// Goal: a try with more addresses than there is room for waits for a place, and nobody looks for it before.
+#[test]
+fn what_does_not_fit_beside_the_others_sets_no_deadline() {
+    let mut tries = Tries::default();
+    let most = VERIFY_TRIES_MAX as u8;
+    tries.want(at(0), vec![wanted("b", 0, most - 1), wanted("c", 0, 2)]);
+    assert_eq!(steps(&mut tries).0.len(), VERIFY_TRIES_MAX - 1);
+    assert_eq!(tries.next_deadline(), Some(at(0) + TRY_TIMEOUT));
+    tries.handle_timeout(at(5));
+    assert_eq!(steps(&mut tries).0.len(), 2);
+}
+
 #[test]
 fn a_witness_counts_for_its_time_and_a_faster_pace_counts_from_the_last_try() {
     let mut tries = Tries::default();
