@@ -137,6 +137,8 @@ impl Agent {
         let name = printable(node);
         match self.membership.forget_member(now, node) {
             Ok(named) => {
+                // Before it is stored: the electorate drops it, too.
+                self.take_up_membership(now);
                 let here = match named {
                     false => "",
                     true => {

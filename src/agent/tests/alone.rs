@@ -215,3 +215,16 @@ fn who_is_only_remembered_does_not_count_as_alive() {
     let saved = world.last_saved();
     assert_eq!(votes(&mut stored(vec![dns()], Some(saved))), (1, 2));
 }
+
+#[test]
+fn who_was_forgotten_has_lost_its_vote_when_that_is_stored() {
+    let mut world = stored(vec![dns()], None);
+    with_members(&mut world, 1);
+    world.run_for(secs(6));
+    let mut saved = world.last_saved();
+    saved.safety.voters = Some(vec!["fra1".into(), "n000".into()]);
+    let mut again = stored(vec![dns()], Some(saved));
+    fail(&mut again, "n000");
+    assert!(again.ask(r#"{"cmd":"forget","node":"n000"}"#).concat().contains("is forgotten here"));
+    assert_eq!(again.last_saved().safety.voters, Some(vec!["fra1".into()]));
+}
