@@ -14,7 +14,7 @@ use crate::membership::{self, JoinEntry, Member, State};
 use crate::safety::doubt::Doubt;
 use crate::safety::electorate::{Electorate, Target, View, Voter, Votes};
 use crate::safety::max_remove::{WINDOW, Window};
-use crate::safety::quorum::{Proof, Quorum};
+use crate::safety::quorum::{Proof, Quorum, may_withdraw};
 use crate::safety::settle::Settle;
 use crate::safety::table::{Case, Tried, decide};
 use crate::safety::verify::{Key, Last, Step, Tries, VERIFY_EVERY, Wanted};
@@ -236,9 +236,7 @@ impl Agent {
         self.gates.has_settled |= first;
         let node = settled.and_then(|()| self.gates.doubt.gate());
         let withdraws = self.gates.config.on_no_quorum == OnNoQuorum::WithdrawSelf;
-        // Not while it is undecided: at a split, both halves would at once.
-        let has_none = quorum.as_ref().is_err_and(Reason::is_no_quorum);
-        self.gates.may_withdraw = node.is_ok() && has_none && withdraws;
+        self.gates.may_withdraw = node.is_ok() && withdraws && may_withdraw(&quorum, &self.gates.votes);
         self.tell_quorum(now, &quorum);
         let may_act = node.and(quorum);
         match (&self.may_act, &may_act) {

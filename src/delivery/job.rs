@@ -103,10 +103,12 @@ impl Job {
     }
 
     /// Without quorum this node may take itself away, but not while one that it sees running shows that it can act:
-    /// that one sees it, too, and would put it back again and again.
+    /// that one sees it, too, and would put it back again and again. `picored1` runs nothing without quorum (4.1): its
+    /// calls are about differences, and two nodes that each take themselves away would leave nothing.
     fn plan<'a>(&self, situation: &'a AppSituation, world: &World<'_>, config: &Config) -> Option<Plan<'a>> {
         let is_alone = config.place != Place::One || self.runner(world, config).is_none();
-        plan(situation, world, config, world.may_withdraw && is_alone)
+        let may_withdraw = world.may_withdraw && config.mode == Mode::Sync && is_alone;
+        plan(situation, world, config, may_withdraw)
     }
 
     fn situation<'a>(&self, world: &World<'a>) -> Option<&'a AppSituation> {

@@ -228,7 +228,8 @@ pub struct World<'a> {
     pub apps: &'a [AppSituation],
     /// Whether the gates of the node (1 to 4) let it act.
     pub may_act: Result<(), Reason>,
-    /// Only gates 3 and 4 are closed, and `on_no_quorum` is `withdraw_self`: own addresses may be taken away.
+    /// Only gates 3 and 4 are closed, for good so far as can be told, and `on_no_quorum` is `withdraw_self`: own
+    /// addresses may be taken away, by `sync` handlers. Of two halves of the electorate it is so in one only.
     pub may_withdraw: bool,
     /// Somebody of the electorate who was never seen alive (`interfaces`, 4.5, rule 7).
     pub unseen: Option<&'a str>,

@@ -56,9 +56,17 @@ pub struct Votes {
     pub missing: Vec<Box<str>>,
     /// One of E that was never seen alive.
     pub unseen: Option<Box<str>>,
+    /// The one of E with the smallest name was seen alive at some time, and is not now.
+    pub first_missing: bool,
 }
 
 impl Votes {
+    /// Whether this side may take itself away for the other's sake. Of two halves only the one without the smallest
+    /// name of E: each may see the other serve and be without quorum, and both together would empty the records. With
+    /// less than half, somebody else may have the majority.
+    pub fn yields(&self) -> bool {
+        !self.is_half() || self.first_missing
+    }
     pub fn has_majority(&self) -> bool {
         self.alive * 2 > self.voters
     }
@@ -174,6 +182,10 @@ impl Electorate {
             suspects,
             voters: voters.len(),
             unseen: voters.iter().find(|name| !self.seen.contains(*name)).cloned(),
+            // A text that stands for one never reached says nothing of who is first.
+            first_missing: missing
+                .first()
+                .is_some_and(|name| voters.first() == Some(name) && self.seen.contains(name)),
             missing,
         }
     }

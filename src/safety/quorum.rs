@@ -97,6 +97,13 @@ impl Case {
     }
 }
 
+/// `withdraw_self`: whether own addresses may be taken away. Not while the delay runs, or while it is not decided for
+/// another cause, and of two halves not in the one with the smallest name, whether the other one answers or not: as
+/// long as it is without quorum it stays as it is.
+pub fn may_withdraw(found: &Result<(), Reason>, votes: &Votes) -> bool {
+    found.as_ref().is_err_and(Reason::is_no_quorum) && votes.yields()
+}
+
 /// Of those that are missing none may serve on: it would be the other half.
 fn half(votes: &Votes, proof: &Proof<'_>) -> Result<(), Reason> {
     let mut waiting = Ok(());

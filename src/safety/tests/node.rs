@@ -4,7 +4,7 @@ use super::*;
 use crate::membership::Evidence;
 use crate::safety::doubt::Doubt;
 use crate::safety::electorate::{Electorate, Target as Entry, View, Voter, Votes};
-use crate::safety::quorum::{Proof, Quorum};
+use crate::safety::quorum::{Proof, Quorum, may_withdraw};
 use crate::safety::settle::Settle;
 use crate::safety::verify::Last;
 
@@ -102,6 +102,10 @@ struct Scene {
 impl Scene {
     /// `members`: names of one letter, capitals are alive, `-x` left.
     fn sees(&mut self, now: u64, members: &str) -> Votes {
+        self.sees_as("a", now, members)
+    }
+
+    fn sees_as(&mut self, me: &str, now: u64, members: &str) -> Votes {
         let mut named: Vec<(String, bool, bool)> = Vec::new();
         let mut left = false;
         for letter in members.chars() {
@@ -119,7 +123,7 @@ impl Scene {
             .map(|(name, alive, left)| Voter { name, alive: *alive, suspect: false, left: *left })
             .collect();
         let (expected, targets, has_record) = (&self.expected, &self.targets, !self.no_record);
-        self.electorate.update(at(now), &View { me: "a", members: &members, expected, targets, has_record })
+        self.electorate.update(at(now), &View { me, members: &members, expected, targets, has_record })
     }
 
     fn counts(&mut self, now: u64, members: &str) -> (usize, usize) {
@@ -240,7 +244,29 @@ fn a_file_that_names_nobody_or_not_this_node_gives_it_a_vote_all_the_same() {
 
 fn votes(alive: usize, missing: &[&str]) -> Votes {
     let missing: Vec<Box<str>> = missing.iter().map(|&name| name.into()).collect();
-    Votes { alive, suspects: 0, voters: alive + missing.len(), missing, unseen: None }
+    Votes { alive, suspects: 0, voters: alive + missing.len(), missing, unseen: None, first_missing: false }
+}
+
+#[test]
+fn of_two_halves_only_the_one_without_the_smallest_name_withdraws_and_only_when_it_is_decided() {
+    for (half, yields) in [("Ab", false), ("aB", true), ("Abc", true), ("aBc", true)] {
+        let mut scene = Scene::default();
+        let all = half.to_ascii_uppercase();
+        scene.sees(0, &all);
+        scene.sees(60, &all);
+        let votes = scene.sees_as("b", 61, half);
+        assert_eq!(votes.yields(), yields, "{half}");
+        let serves = Err(Reason::MissingServes { node: "a".into() });
+        assert_eq!(may_withdraw(&serves, &votes), yields, "{half}");
+        let undecided = Err(Reason::MissingNotTried { node: "a".into() });
+        let waiting = Err(Reason::Waiting { alive: 1, voters: 2, missing: "a".into() });
+        for no in [Ok(()), undecided, waiting] {
+            assert!(!may_withdraw(&no, &votes), "{half}: {no:?}");
+        }
+    }
+    let mut scene = Scene { targets: vec![Entry::Never("192.0.2.1".into())], ..Scene::default() };
+    let votes = scene.sees(0, "A");
+    assert!(votes.is_half() && !votes.yields(), "who was never reached is not known to be the first");
 }
 
 fn config() -> Config {
