@@ -105,6 +105,18 @@ fn it_is_written_before_a_run_begins() {
 }
 
 #[test]
+fn what_is_written_before_a_run_of_one_says_that_it_runs() {
+    let mut world = stored(vec![web()], None);
+    world.runs_hang = true;
+    world.run_for(secs(60));
+    let run = world.place(|action| matches!(action, Action::Run { .. }));
+    world.done.truncate(run);
+    let written = world.writes();
+    let last = written.last().expect("something was written");
+    assert!(last.contains(r#""r:1:?""#), "{last}");
+}
+
+#[test]
 fn a_restart_waits_for_the_run_answers_and_stores_before_it_begins() {
     let mut world = stored(vec![mail()], None);
     world.run_for(secs(60));

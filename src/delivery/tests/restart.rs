@@ -40,6 +40,17 @@ fn a_restart_with_state_runs_nothing_and_resync_counts_from_it() {
 }
 
 #[test]
+fn the_greatest_record_is_kept_though_its_writer_is_gone_after_the_restart() {
+    let shown = format!("i:9:{}", goal_hash(&[1, 2]));
+    let mut scene = Scene::new(sync_one()).other("par1", &[("h.dns.web", &shown)]);
+    scene.run_for(secs(5));
+    let mut scene = restarted(&scene, sync_one(), 10);
+    scene.members.retain(|member| &*member.name == OWN);
+    scene.run_for(secs(60));
+    assert_eq!((scene.runs(), scene.tag_shown()), (vec![], shown));
+}
+
+#[test]
 fn what_is_saved_is_the_same_as_long_as_nothing_happens() {
     let mut scene = Scene::new(sync_one()).settled();
     let before = saved(&scene);

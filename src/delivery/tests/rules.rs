@@ -132,6 +132,20 @@ fn a_try_that_is_late_or_too_old_is_asked_for_again() {
     assert_eq!(scene.runs(), []);
 }
 
+/// The machine was suspended between the end of the try and the run.
+#[test]
+fn a_try_that_ended_long_before_the_run_is_made_anew() {
+    let mut scene = Scene::new(sync_one()).settled();
+    (scene.failed, scene.goal) = (vec![2], Some(vec![1]));
+    scene.verified = tried(None, false);
+    scene.run_for(secs(3));
+    let (_, since) = asked(&mut scene);
+    scene.verified = tried(Some((since, since + secs(1))), false);
+    scene.now = since + secs(60);
+    scene.look();
+    assert_eq!((asked(&mut scene), scene.runs()), ((1, scene.now), vec![]));
+}
+
 #[test]
 fn a_node_that_answers_and_so_stays_published_makes_no_run() {
     let mut scene = Scene::new(sync_one()).settled();
