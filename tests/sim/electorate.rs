@@ -38,12 +38,15 @@ pub struct Shadow {
     sampled: Instant,
     /// All electorates that a state file of this node may hold.
     past: Vec<Names>,
+    /// Whose it is: who leaves keeps its own vote for its next life.
+    own: String,
 }
 
 impl Shadow {
     /// The process starts. `named`: by the configuration, itself left out. `is_intact`: with what it wrote last.
     pub fn start(&mut self, now: Instant, own: &str, named: Names, found: bool, is_intact: bool) {
         (self.since, self.sampled) = (now, now);
+        self.own = own.to_string();
         self.alive.clear();
         if !found {
             self.past.clear();
@@ -82,7 +85,7 @@ impl Shadow {
         }
         self.sampled = now;
         for candidate in self.candidates.iter_mut().chain(&mut self.first) {
-            candidate.retain(|name| !left.contains(name));
+            candidate.retain(|name| *name == self.own || !left.contains(name));
         }
         if let Some(first) = &mut self.first {
             first.extend(names_of(view, |seen| !seen.is(&["left"])));
