@@ -374,7 +374,8 @@ fn serve(mut stream: TcpStream, got: &Mutex<Vec<Request>>) {
         "throttled" => drop(answer(if before > 1 { "200" } else { "429" })),
         "cut" => {}
         "half" => drop(say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")),
-        "slow" => std::thread::sleep(Duration::from_secs(20)),
+        // No answer, until the client has had enough.
+        "slow" => while stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {},
         "endless" => {
             say("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
             while say(&"endless ".repeat(1000)) {}
