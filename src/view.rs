@@ -36,6 +36,11 @@ impl Instance {
         self.app == AppState::Maint || self.withdrawn_by.is_some()
     }
 
+    /// What it is taken for: maintenance goes before what its own node says.
+    pub fn effective(&self) -> AppState {
+        if self.in_maintenance() { AppState::Maint } else { self.app }
+    }
+
     /// Its node failed, and what it last said of the app was not that it is down or withdrawn: the app may serve on.
     pub fn may_still_serve(&self) -> bool {
         let said = matches!(self.app, AppState::Up | AppState::Unknown);

@@ -1,6 +1,7 @@
 //! A run complete: argv, environment and stdin for each mode (`interfaces`, 4.2 and 4.3).
 
 use core::net::IpAddr;
+use std::borrow::Cow;
 
 use serde::Serialize;
 
@@ -155,11 +156,15 @@ impl Telling<'_> {
         MemberPart {
             node: &instance.node,
             state: instance.member.as_str(),
-            app: instance.app.as_str(),
+            app: instance.effective().as_str(),
             since: self.world.unix_now.saturating_sub(age),
             addrs: &instance.addrs,
             published: instance.addrs.iter().any(|&addr| self.publish.iter().any(|e| e.addr == addr)),
-            why: why.map_or("", |(_, text)| shorten(text)),
+            why: match (why, &instance.withdrawn_by) {
+                (Some((_, text)), _) => shorten(text).into(),
+                (None, Some(by)) => format!("maintenance, said on {by}").into(),
+                (None, None) => "".into(),
+            },
         }
     }
 
@@ -290,5 +295,5 @@ struct MemberPart<'a> {
     since: u64,
     addrs: &'a [IpAddr],
     published: bool,
-    why: &'a str,
+    why: Cow<'a, str>,
 }
