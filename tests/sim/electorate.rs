@@ -35,6 +35,8 @@ pub struct Shadow {
     alive: Names,
     /// Since when at the earliest `alive` is what it is.
     since: Instant,
+    /// And at the latest.
+    surely_since: Instant,
     sampled: Instant,
     /// All electorates that a state file of this node may hold.
     past: Vec<Names>,
@@ -45,7 +47,7 @@ pub struct Shadow {
 impl Shadow {
     /// The process starts. `named`: by the configuration, itself left out. `is_intact`: with what it wrote last.
     pub fn start(&mut self, now: Instant, own: &str, named: Names, found: bool, is_intact: bool) {
-        (self.since, self.sampled) = (now, now);
+        self.slept(now);
         self.own = own.to_string();
         self.alive.clear();
         if !found {
@@ -75,14 +77,16 @@ impl Shadow {
         self.past.drain(..over);
     }
 
-    /// What the node shows now.
-    pub fn sample(&mut self, now: Instant, view: &[Seen]) {
+    /// What the node shows now. `changed`: when it said last that somebody failed, came or left, which may have been
+    /// between two samples.
+    pub fn sample(&mut self, now: Instant, view: &[Seen], changed: Option<Instant>) {
         let (alive, left) = (names_of(view, Seen::is_alive), names_of(view, |seen| seen.is(&["left"])));
         if alive != self.alive {
             // Up to now the view may have been what it was.
             self.take_up(now);
-            (self.alive, self.since) = (alive, self.sampled);
+            (self.alive, self.since, self.surely_since) = (alive, self.sampled, now);
         }
+        self.surely_since = self.surely_since.max(changed.unwrap_or_default());
         self.sampled = now;
         for candidate in self.candidates.iter_mut().chain(&mut self.first) {
             candidate.retain(|name| *name == self.own || !left.contains(name));
@@ -90,27 +94,29 @@ impl Shadow {
         if let Some(first) = &mut self.first {
             first.extend(names_of(view, |seen| !seen.is(&["left"])));
         }
-        let stable = self.take_up(now);
-        if stable >= STABLE + SLACK && self.candidates.contains(&self.alive) {
+        self.take_up(now);
+        let stable = now.since(self.surely_since);
+        // Of those that the agent may have, one may give this view no majority: then it has that one still.
+        let surely = self.shares(&self.alive, &self.alive).iter().all(|share| *share == Share::Majority);
+        if stable >= STABLE + SLACK && surely && self.candidates.contains(&self.alive) {
             self.candidates = vec![self.alive.clone()];
             self.first = None;
         }
         self.remember();
     }
 
-    /// The view may have become the electorate; gives how long it was stable at most.
-    fn take_up(&mut self, now: Instant) -> Duration {
+    /// The view may have become the electorate.
+    fn take_up(&mut self, now: Instant) {
         let stable = now.since(self.since);
         let fits = stable >= STABLE && self.shares(&self.alive, &self.alive).contains(&Share::Majority);
         if fits && !self.candidates.contains(&self.alive) {
             self.candidates.push(self.alive.clone());
         }
-        stable
     }
 
     /// The process stood still: being stable begins anew.
     pub fn slept(&mut self, now: Instant) {
-        (self.since, self.sampled) = (now, now);
+        (self.since, self.surely_since, self.sampled) = (now, now, now);
     }
 
     /// A person said `forget`.
@@ -186,7 +192,7 @@ mod tests {
         let mut shown = view(&["n1", "n2", "n3"], &[]);
         shown[2].heard = false;
         for s in 1..20 {
-            shadow.sample(at(10 * s), &shown);
+            shadow.sample(at(10 * s), &shown, None);
         }
         assert_eq!(shadow.candidates, [names(&["n1", "n2"])]);
     }
@@ -198,15 +204,15 @@ mod tests {
         shadow.start(at(0), "n1", names(&["n2", "n3"]), false, true);
         assert_eq!(best(&shadow, names(&["n1"])), Share::Minority);
         for s in 1..20 {
-            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3", "n4"], &[]));
+            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3", "n4"], &[]), None);
         }
         assert_eq!(best(&shadow, names(&["n1", "n2"])), Share::Half(vec!["n3".into(), "n4".into()]));
         for s in 20..40 {
-            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3"], &["n4"]));
+            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3"], &["n4"]), None);
         }
         assert_eq!(best(&shadow, names(&["n1", "n2"])), Share::Majority);
         for s in 40..80 {
-            shadow.sample(at(10 * s), &view(&["n1"], &["n2", "n3", "n4"]));
+            shadow.sample(at(10 * s), &view(&["n1"], &["n2", "n3", "n4"]), None);
         }
         assert_eq!(best(&shadow, names(&["n1"])), Share::Minority, "a minority does not become all");
     }

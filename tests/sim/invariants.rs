@@ -168,7 +168,8 @@ pub fn inspect(world: &mut World) {
         let itself = view.iter().find(|seen| seen.name == name);
         let Some(itself) = itself else { panic!("{}", world.blame(&format!("{name} does not list itself"))) };
         let now = world.now;
-        world.nodes[index].shadow.sample(now, &view);
+        let changed = world.nodes[index].members_changed_at();
+        world.nodes[index].shadow.sample(now, &view, changed);
         for seen in &view {
             let fits = seen.tags_len <= META_MAX;
             assert!(

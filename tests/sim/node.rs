@@ -342,6 +342,12 @@ impl Node {
         self.notes.iter().rev().find(|note| note.event == event && note.node == node).map(|note| note.at)
     }
 
+    /// When it said last that somebody's state changed.
+    pub fn members_changed_at(&self) -> Option<Instant> {
+        let is_change = |event: &str| ["node-joined", "node-failed", "node-left"].contains(&event);
+        self.notes.iter().rev().find(|note| is_change(&note.event)).map(|note| note.at)
+    }
+
     pub fn had(&self, addr: IpAddr) -> bool {
         self.addresses.contains(&addr)
     }

@@ -25,6 +25,7 @@ impl World {
         let to = if on { "on" } else { "off" };
         let about = if by == node { Value::Null } else { json!(node) };
         let entry = (node.to_string(), app.to_string(), by.to_string());
+        self.ever_withdrawn.insert((node.to_string(), app.to_string()));
         match on {
             true => self.maint.insert(entry),
             false => self.maint.remove(&entry),

@@ -51,7 +51,8 @@ pub fn judge(world: &mut World, index: usize, told: &Told) {
     let withdraws = case.withdraws_itself(world);
     let has_quorum = case.has_quorum(world);
     let allowed = has_quorum || withdraws;
-    let shadow = format!("{:?}", world.nodes[index].shadow);
+    let stored = world.nodes[index].disk.text().and_then(|text| Some(&text[text.find("\"safety\"")?..]));
+    let shadow = format!("{:?}\n  stored: {}", world.nodes[index].shadow, stored.unwrap_or_default());
     let what = format!("{} runs without quorum: {told:?}\n  {shadow}", case.name(world));
     assert!(allowed, "{}", world.blame(&what));
     case.enough_are_left(world);
@@ -59,6 +60,7 @@ pub fn judge(world: &mut World, index: usize, told: &Told) {
     if !withdraws {
         case.each_removal_is_by_the_table(world);
     }
+    case.maintenance_is_a_persons_word(world);
     case.nothing_unknown_is_removed(world);
     case.nobody_else_is_at_it(world);
 }
@@ -101,7 +103,8 @@ impl Case<'_> {
         let view = world.view(self.index);
         let now = world.now;
         let node = &mut world.nodes[self.index];
-        node.shadow.sample(now, &view);
+        let changed = node.members_changed_at();
+        node.shadow.sample(now, &view, changed);
         let alive = names_of(&view, Seen::is_alive);
         let sure = names_of(&view, |seen| seen.is_alive() && !seen.is(&["suspect"]));
         let shares = node.shadow.shares(&alive, &sure);
@@ -139,10 +142,8 @@ impl Case<'_> {
         shown.is_good() || (serves() && shown.addrs.iter().any(answers))
     }
 
-    fn needed(&self, world: &World) -> usize {
-        let counts = |shown: &&Shown| {
-            shown.member != "left" && shown.app != "maint" && !world.is_withdrawn(&shown.node, &self.told.app)
-        };
+    fn needed(&self) -> usize {
+        let counts = |shown: &&Shown| shown.member != "left" && shown.app != "maint";
         self.settings.needed(self.told.members.iter().filter(counts).count())
     }
 
@@ -167,9 +168,9 @@ impl Case<'_> {
             AllDown::Empty => self.told.guard == "min-up",
             AllDown::Fallback(_) => self.told.guard == "fallback",
         };
-        let (good, needed) = (self.good_among(world, &self.told.addrs), self.needed(world));
+        let (good, needed) = (self.good_among(world, &self.told.addrs), self.needed());
         if told_otherwise {
-            let counts = |shown: &&Shown| !world.is_withdrawn(&shown.node, &self.told.app);
+            let counts = |shown: &&Shown| shown.app != "maint";
             let everybody = self.told.members.iter().filter(counts);
             // Who failed is in G only if it is in P, whatever it answers.
             let may_be_in = everybody.flat_map(|shown| {
@@ -215,9 +216,7 @@ impl Case<'_> {
         }
         let running: Vec<&Shown> = holders.clone().filter(|shown| shown.is_running()).collect();
         if !running.is_empty() {
-            let stays = |shown: &&&Shown| {
-                ["up", "unknown"].contains(&&*shown.app) && !world.is_withdrawn(&shown.node, &self.told.app)
-            };
+            let stays = |shown: &&&Shown| ["up", "unknown"].contains(&&*shown.app);
             return match running.iter().any(|shown| stays(&shown)) {
                 true => Err("whose owner runs and is not down"),
                 false => Ok(()),
@@ -226,9 +225,6 @@ impl Case<'_> {
         for shown in
             holders.filter(|shown| shown.member == "failed" && shown.app != "down" && shown.app != "maint")
         {
-            if world.is_withdrawn(&shown.node, &self.told.app) {
-                continue;
-            }
             let node = &world.nodes[self.index];
             let failed_at = node.last_noted("node-failed", &shown.node);
             if failed_at.is_some_and(|at| at >= node.started && world.now.since(at) < DOWN_AFTER) {
@@ -270,11 +266,29 @@ impl Case<'_> {
                 let back = noted("node-joined").filter(|back| failed.is_some_and(|at| at <= *back));
                 shown.node != node.name && back.is_some_and(|at| world.now.since(at) < HOLD_UP)
             };
-            let fine = good.clone().any(|shown| !held(&shown));
+            // One that does not know what is outside takes who failed and answers it for published.
+            let learns = |shown: &Shown| {
+                !self.told.has_previous
+                    && shown.addrs.contains(&addr)
+                    && self.is_good(world, shown)
+                    && self.place() == Place::One
+            };
+            let fine = good.clone().any(|shown| !held(&shown))
+                || self.told.members.iter().any(|shown| learns(shown));
             let why =
                 if good.count() == 0 { "whose owner is not up" } else { "whose owner is back too shortly" };
             let what = format!("{} publishes {addr}, {why}: {:?}", self.name(world), self.told);
             assert!(fine, "{}", world.blame(&what));
+        }
+    }
+
+    /// Who counts as withdrawn was so at some time: news is late, and an old state file brings back old words.
+    fn maintenance_is_a_persons_word(&self, world: &World) {
+        for shown in self.told.members.iter().filter(|shown| shown.app == "maint") {
+            let said = world.was_withdrawn(&shown.node, &self.told.app);
+            let what =
+                format!("{} believes {} in maintenance: {:?}", self.name(world), shown.node, self.told);
+            assert!(said, "{}", world.blame(&what));
         }
     }
 

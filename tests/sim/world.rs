@@ -60,6 +60,8 @@ pub struct World {
     /// Apps that persons withdrew on nodes, by the node where it was said (as those said last, and no answer has
     /// to have come): node, app, by.
     pub maint: BTreeSet<(String, String, String)>,
+    /// Each node and app that was ever withdrawn.
+    pub ever_withdrawn: BTreeSet<(String, String)>,
     always: Vec<Always>,
 }
 
@@ -86,6 +88,7 @@ impl World {
             disturbed_at: Instant::ZERO,
             forgotten: BTreeSet::new(),
             maint: BTreeSet::new(),
+            ever_withdrawn: BTreeSet::new(),
             always: Vec::new(),
         }
     }
@@ -275,6 +278,9 @@ impl World {
     pub fn leave(&mut self, name: &str) {
         let index = self.index(name);
         let now = self.now;
+        // First of all it withdraws its apps.
+        let withdrawn = self.settings.apps.iter().map(|app| (name.to_string(), app.clone()));
+        self.ever_withdrawn.extend(withdrawn);
         if let Some(agent) = &mut self.nodes[index].agent {
             agent.leave(now);
             self.nodes[index].has_left = true;
@@ -356,6 +362,10 @@ impl World {
     /// Whether a person withdrew the app there, as far as any node may know.
     pub fn is_withdrawn(&self, node: &str, app: &str) -> bool {
         self.maint.iter().any(|(whom, what, _)| whom == node && what == app)
+    }
+
+    pub fn was_withdrawn(&self, node: &str, app: &str) -> bool {
+        self.ever_withdrawn.contains(&(node.to_string(), app.to_string()))
     }
 
     pub fn set_health(&mut self, name: &str, app: &str, health: Health) {
