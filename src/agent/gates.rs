@@ -168,6 +168,7 @@ impl Gates {
         instances: &[Instance],
         handler: &str,
         (published, released): (Option<&[Address]>, bool),
+        learns: bool,
         may_act: bool,
     ) -> Verdict {
         let app = &own.app.config().name;
@@ -180,7 +181,8 @@ impl Gates {
         };
         let node_down_after = self.config.node_down_after;
         let policy = &own.policy;
-        let case = Case { now, me, instances, published, released, policy, node_down_after, tried: &tried };
+        let case =
+            Case { now, me, instances, published, learns, released, policy, node_down_after, tried: &tried };
         let mut verdict = decide(&case);
         // What is seen before this node may act is no measure of what it takes away.
         if may_act {
@@ -306,7 +308,7 @@ impl Agent {
         }
     }
 
-    /// Some run of a `one` handler is known, or there are none such here.
+    /// Some run of a `one` handler is known, with what it told, or there are none such here.
     fn has_record(&self) -> bool {
         let is_record = |(name, value): (&str, &str)| {
             // `h.HANDLER` alone is an event handler's: that says nothing of what is published.
@@ -314,7 +316,9 @@ impl Agent {
                 && Record::parse(value).is_some_and(|record| record.lc > 0)
         };
         let shows = |member: &Member| serf::tags(&member.meta).any(is_record);
-        !self.has_one_handlers || self.membership.members().any(shows)
+        // Who does not know yet what was published must not take those for gone whom it would take away.
+        let learns = || self.apps.iter().any(|own| self.delivery.learns(&own.app.config().name));
+        !self.has_one_handlers || (self.membership.members().any(shows) && !learns())
     }
 
     /// Gates 3 and 4.
@@ -386,14 +390,20 @@ impl Agent {
             let name = own.app.config().name.clone();
             let instances = view::instances(&name, self.membership.members());
             let me = &self.identity.node;
-            // What was forgotten by a person's word, or after it left, no gate keeps.
+            // What was forgotten by a person's word, or after it left, no gate keeps, unless it is another's by now: a node
+            // that was renamed.
+            let is_held = |address: &Address| instances.iter().any(|i| i.addrs.contains(&address.addr));
             let known = |published: &Option<Vec<Address>>| -> Option<Vec<Address>> {
-                let is_known = |address: &&Address| !self.membership.is_forgotten(now, &address.node);
+                let is_known = |address: &&Address| {
+                    !self.membership.is_forgotten(now, &address.node) || is_held(address)
+                };
                 published.as_ref().map(|published| published.iter().filter(is_known).cloned().collect())
             };
+            let learns = self.delivery.learns(&name);
             let mut decide = |handler: &str, published: Option<&[Address]>| {
                 let released = self.delivery.is_released(handler, &name);
-                self.gates.decide(now, me, own, &instances, handler, (published, released), may_act)
+                let learns = learns && published.is_none();
+                self.gates.decide(now, me, own, &instances, handler, (published, released), learns, may_act)
             };
             let verdict = decide("", known(&own.published).as_deref());
             let of_handlers = own.published_by.iter();
@@ -559,6 +569,7 @@ fn is_shown(own: &OwnApp, situation: &AppSituation, i: &Instance) -> bool {
         || own.published_by.iter().any(|(_, published)| has(published.as_deref()))
         || has(situation.verdict.publish.as_deref())
         || situation.of_handlers.iter().any(|(_, verdict)| has(verdict.publish.as_deref()))
+        || situation.verdict.held.iter().any(|(address, _)| i.addrs.contains(&address.addr))
 }
 
 /// Its addresses that no running member publishes: what answers there is that one.

@@ -129,7 +129,10 @@ impl Job {
         }
         let unseen = situation.and_then(|situation| self.unseen(world, situation, around.config));
         let is_held = situation.is_some_and(|situation| situation.held.is_some());
-        self.show(now, around, unseen.is_some() || is_held);
+        // Who knows neither P nor a set cannot be the runner: another one may know both.
+        let knows_nothing = around.config.place == Place::One && plan.is_none() && self.outside.is_none();
+        let lags = knows_nothing && self.ledger.greatest.is_some();
+        self.show(now, around, unseen.is_some() || is_held || lags);
         let disagrees = self.disagrees(turn, around, plan.as_ref());
         let differs = self.differs.watch(turn, around.config, &self.app, disagrees);
         // When another node's run counts as over nothing else may happen, but that it overlapped one is known then.

@@ -509,6 +509,12 @@ impl Delivery {
         let mut jobs = self.handlers.iter().filter(is_meant).flat_map(Handler::jobs);
         jobs.any(|job| *job.app == *app && job.released)
     }
+    /// Whether runs of a `one` handler are known that told `app`, but of no handler what: P is still to be learnt.
+    pub fn learns(&self, app: &str) -> bool {
+        let one = self.handlers.iter().filter(|own| own.config.place == Place::One);
+        let jobs = || one.clone().flat_map(Handler::jobs).filter(|job| *job.app == *app);
+        jobs().any(|job| job.ledger.greatest.is_some()) && jobs().all(|job| job.outside.is_none())
+    }
     /// P of each handler that tells `app`, by the handler's name; `None`: nothing is known to have been told yet.
     pub fn published_by(&self, app: &str) -> Vec<(Box<str>, Option<Vec<Address>>)> {
         let of = |handler: &Handler| {

@@ -70,6 +70,11 @@ impl Reason {
         }
     }
 
+    /// Gates 5 and 6: a failed node is kept.
+    pub fn is_of_failed(&self) -> bool {
+        matches!(self, Self::NotTried { .. } | Self::StillServes { .. } | Self::JustFailed { .. })
+    }
+
     /// Whether it is the same gate for the same cause, whatever the numbers.
     pub fn is_like(&self, other: &Self) -> bool {
         core::mem::discriminant(self) == core::mem::discriminant(other)

@@ -24,6 +24,8 @@ pub struct Case<'a> {
     pub instances: &'a [Instance],
     /// P; `None`: this node never published.
     pub published: Option<&'a [Address]>,
+    /// Somebody published, and this node does not know what: who failed may be in that set, and is treated as if.
+    pub learns: bool,
     /// A person said to go on though not all have a verdict (`interfaces`, 4.5, rule 7): who has none is then taken for
     /// not published.
     pub released: bool,
@@ -93,7 +95,7 @@ impl Case<'_> {
                 Judgement::In => table.set.push(address),
                 Judgement::Out => {}
                 Judgement::Held(reason, until) => {
-                    if contains(self.known(), address.addr) {
+                    if contains(self.known(), address.addr) || (self.learns && reason.is_of_failed()) {
                         table.set.push(address.clone());
                     }
                     table.until = earliest([table.until, until]);
@@ -167,16 +169,16 @@ impl Case<'_> {
         needed: usize,
     ) -> (Option<Vec<Address>>, Option<Reason>) {
         let keep = || self.keep_last(table, good, needed);
-        // Who has no verdict yet (its picored was just restarted), or is still being tried, is not taken away before.
-        // And one that is up and only just back may make them enough within seconds.
+        // Who is still being tried is not taken away before. And one without a verdict yet (its picored was just
+        // restarted), or that is up and only just back, may make them enough within seconds, whether P shows it or not.
         let undecided = table.held.iter().any(|(address, reason)| match reason {
             Reason::StillServes { .. } => false,
-            Reason::JustBack { .. } => true,
-            _ => contains(self.known(), address.addr),
+            Reason::JustBack { .. } | Reason::NoVerdictYet { .. } => true,
+            _ => contains(&table.set, address.addr),
         });
         let (publish, guard) = match &self.policy.all_down {
             AllDown::Keep => return keep(),
-            _ if undecided => return keep(),
+            _ if undecided => return self.wait(good, needed),
             AllDown::All => {
                 let all = self.all();
                 // "All" that comes to nobody is no order to empty the records.
@@ -209,6 +211,14 @@ impl Case<'_> {
             None => Reason::NothingToKeep { good, needed },
         };
         (kept, Some(guard))
+    }
+
+    /// P as it is, until it is known how many are good: a restart somewhere changes nothing.
+    fn wait(&self, good: usize, needed: usize) -> (Option<Vec<Address>>, Option<Reason>) {
+        match self.published {
+            Some(published) => (Some(published.to_vec()), Some(Reason::KeepLast { good, needed })),
+            None => (None, Some(Reason::NothingToKeep { good, needed })),
+        }
     }
 
     /// P and every known node not in maintenance; nobody, if there is none such.

@@ -20,7 +20,17 @@ fn case<'a>(
     tried: &'a dyn Fn(&Instance) -> Tried,
 ) -> Case<'a> {
     let node_down_after = Duration::from_secs(5);
-    Case { now: at(100), me: "n1", instances, published, released: false, policy, node_down_after, tried }
+    Case {
+        now: at(100),
+        me: "n1",
+        instances,
+        published,
+        learns: false,
+        released: false,
+        policy,
+        node_down_after,
+        tried,
+    }
 }
 
 /// Seconds after the beginning.
@@ -164,16 +174,41 @@ fn all_that_comes_to_nobody_empties_nothing() {
 }
 
 #[test]
-fn a_published_instance_without_a_verdict_is_waited_for_before_empty_or_a_list_is_told() {
-    let instances = [instance(1, State::Alive, AppState::Down), instance(2, State::Alive, AppState::Unknown)];
-    for all_down in [AllDown::Empty, AllDown::Fallback(vec![ip(99)])] {
-        let policy = policy(MinUp::Count(1), all_down);
-        let verdict = decide(&instances, Some(&set(&[1, 2])), &policy);
-        assert_eq!(verdict.publish, Some(set(&[1, 2])));
-        // One that the outside does not show has nothing to lose.
-        let verdict = decide(&instances, Some(&set(&[1])), &policy);
-        assert_ne!(verdict.publish, Some(set(&[1])));
+fn an_instance_without_a_verdict_is_waited_for_before_all_or_empty_or_a_list_is_told() {
+    let instances = [
+        instance(1, State::Alive, AppState::Down),
+        instance(2, State::Alive, AppState::Unknown),
+        instance(3, State::Alive, AppState::Up),
+    ];
+    for all_down in [AllDown::All, AllDown::Empty, AllDown::Fallback(vec![ip(99)])] {
+        let policy = policy(MinUp::Count(2), all_down);
+        // It may make them enough, whether it is published or not. Meanwhile nothing comes in either: a restart of its
+        // picored is no reason for a run.
+        for published in [&[1, 2][..], &[1], &[]] {
+            let verdict = decide(&instances, Some(&set(published)), &policy);
+            assert_eq!(verdict.publish, Some(set(published)));
+            assert_eq!(verdict.guard, Some(Reason::KeepLast { good: 1, needed: 2 }));
+        }
+        assert_eq!(decide(&instances, None, &policy).publish, None);
     }
+}
+
+#[test]
+fn who_does_not_know_what_was_published_takes_a_failed_node_for_published() {
+    let instances = [instance(1, State::Alive, AppState::Up), instance(2, State::Dead, AppState::Up)];
+    let policy = policy(MinUp::Count(1), AllDown::Empty);
+    let told = |learns, tried: Tried| {
+        let tried = |_: &Instance| tried;
+        super::decide(&Case { learns, ..case(&instances, None, &policy, &tried) }).publish
+    };
+    assert_eq!(told(true, Tried::Not), Some(set(&[1, 2])));
+    assert_eq!(told(true, Tried::Answered), Some(set(&[1, 2])));
+    assert_eq!(told(true, Tried::Failed), Some(set(&[1])));
+    assert_eq!(
+        told(false, Tried::Answered),
+        Some(set(&[1])),
+        "nobody ever published: there is nothing to keep"
+    );
 }
 
 #[test]

@@ -368,6 +368,40 @@ fn a_newcomer_with_one_join_entry_while_a_failed_node_is_still_published() {
     });
 }
 
+/// It never published, so what the others did is not in its own P. When it has to act alone it must not take those
+/// away whose picored is dead, though it never tried them before.
+#[test]
+fn a_newcomer_that_becomes_the_runner_knows_who_is_published() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed).nodes(4).app("web").with(|settings| settings.quorum = false);
+        for name in ["n1", "n2", "n3"] {
+            world.start(name);
+        }
+        world.run_for(mins(5));
+        assert_eq!(world.records("web"), ["n1", "n2", "n3"], "{}", world.full_picture());
+        never_empty(&mut world);
+        // Their web servers run on.
+        world.crash("n3", Down::Process);
+        world.run_for(mins(2));
+        world.start("n4");
+        world.set_health("n4", "web", Health::Down);
+        world.run_for(mins(5));
+        for name in ["n1", "n2"] {
+            world.crash(name, Down::Process);
+        }
+        world.run_for(mins(5));
+        assert_eq!(world.records("web"), ["n1", "n2", "n3"], "{}", world.full_picture());
+        world.set_health("n4", "web", Health::Up);
+        world.expect_within(mins(3), "it comes in, and nobody goes", |world| {
+            world.records("web") == ["n1", "n2", "n3", "n4"]
+        });
+        world.set_health("n3", "web", Health::Down);
+        world.expect_within(mins(3), "who serves no more goes", |world| {
+            world.records("web") == ["n1", "n2", "n4"]
+        });
+    });
+}
+
 #[test]
 fn a_newcomer_with_one_join_entry_while_a_partition_lasts() {
     for_seeds(10, |seed| {

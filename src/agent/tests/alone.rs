@@ -3,7 +3,7 @@
 use super::cluster::dns;
 use super::reload::reload;
 use super::state::stored;
-use super::tries::{hear, with_members};
+use super::tries::{hear, with_member, with_members};
 use super::*;
 use crate::safety::Verify;
 use crate::wire::{Claim, Message};
@@ -193,6 +193,24 @@ fn who_was_forgotten_is_kept_by_no_gate_over_a_restart() {
     again.runs_hang = true;
     again.run_for(secs(30));
     assert_eq!(published(&mut again), ["192.0.2.1"]);
+}
+
+/// Nothing is told when only the name of an address changes, so P may hold the old one for long.
+#[test]
+fn a_renamed_node_is_kept_though_its_old_name_was_forgotten() {
+    let mut config = config(vec![delivery::Config { place: Place::All, ..dns() }]);
+    config.safety.quorum = false;
+    let mut world = World::of(Agent::new(config, Seed::from_u64(7), Instant::ZERO));
+    world.run_for(secs(30));
+    with_member(&mut world, "n000", 10);
+    world.run_for(secs(4));
+    assert_eq!(published(&mut world), ["192.0.2.1", "192.0.2.10"]);
+    fail(&mut world, "n000");
+    with_member(&mut world, "renamed", 10);
+    world.ask(r#"{"cmd":"forget","node":"n000"}"#);
+    world.run_for(secs(1));
+    fail(&mut world, "renamed");
+    assert_eq!(published(&mut world), ["192.0.2.1", "192.0.2.10"], "it failed just now");
 }
 
 #[test]

@@ -8,19 +8,22 @@ use crate::wire::{Alive, Claim, Message};
 /// Members n000, n001, …, each with the app web up, that nobody carries anything to.
 pub fn with_members(world: &mut World, count: usize) {
     for n in 0..count {
-        let name = format!("n{n:03}");
-        let addr = [192, 0, 2, (n % 200) as u8 + 10];
-        let meta = crate::wire::serf::encode_tags([("cluster", "tny"), ("a.web", "up")].into_iter());
-        let alive = Alive {
-            node: &name,
-            addr: &addr,
-            port: 7946,
-            incarnation: 1,
-            meta: &meta,
-            vsn: &[1, 5, 2, 2, 5, 5],
-        };
-        hear(world, &Message::Alive(alive));
+        with_member(world, &format!("n{n:03}"), (n % 200) as u8 + 10);
     }
+}
+
+/// One whose app is up, at 192.0.2.`last`.
+pub fn with_member(world: &mut World, name: &str, last: u8) {
+    let meta = crate::wire::serf::encode_tags([("cluster", "tny"), ("a.web", "up")].into_iter());
+    let alive = Alive {
+        node: name,
+        addr: &[192, 0, 2, last],
+        port: 7946,
+        incarnation: 1,
+        meta: &meta,
+        vsn: &[1, 5, 2, 2, 5, 5],
+    };
+    hear(world, &Message::Alive(alive));
 }
 
 pub fn hear(world: &mut World, message: &Message<'_>) {
