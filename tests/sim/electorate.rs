@@ -42,6 +42,8 @@ pub struct Shadow {
     past: Vec<Names>,
     /// Whose it is: who leaves keeps its own vote for its next life.
     own: String,
+    /// Whom a person said to forget, and who has not been alive since: the configuration may still name them.
+    forgotten: Names,
 }
 
 impl Shadow {
@@ -52,7 +54,10 @@ impl Shadow {
         self.alive.clear();
         if !found {
             self.past.clear();
+            self.forgotten.clear();
         }
+        let named = named.into_iter().filter(|name| !self.forgotten.contains(name));
+        let named: Names = named.collect();
         if found && !self.past.is_empty() {
             if !is_intact {
                 self.candidates.clone_from(&self.past);
@@ -81,6 +86,7 @@ impl Shadow {
     /// between two samples.
     pub fn sample(&mut self, now: Instant, view: &[Seen], changed: Option<Instant>) {
         let (alive, left) = (names_of(view, Seen::is_alive), names_of(view, |seen| seen.is(&["left"])));
+        self.forgotten.retain(|name| !alive.contains(name));
         if alive != self.alive {
             // Up to now the view may have been what it was.
             self.take_up(now);
@@ -124,6 +130,7 @@ impl Shadow {
         for names in self.candidates.iter_mut().chain(&mut self.first).chain(&mut self.past) {
             names.remove(name);
         }
+        self.forgotten.insert(name.to_string());
     }
 
     /// What each electorate grants which the agent may have. A majority that only those hold up who are suspected (not
