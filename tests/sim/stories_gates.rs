@@ -1,6 +1,7 @@
 //! Named stories of the gates (`interfaces`, section 5): what must not reach the records.
 
 use picored::safety::{AllDown, MinUp, OnNoQuorum};
+use picored::time::Instant;
 
 use crate::disk::Memory;
 use crate::node::{Behaviour, Health};
@@ -516,5 +517,136 @@ fn a_node_without_quorum_does_not_quarrel_with_one_that_has_it() {
         world.run_for(mins(9));
         let count = runs(&world, since);
         assert!(count <= 1, "{}", world.blame(&format!("{count} runs: a quarrel")));
+    });
+}
+
+/// Goal: of two servers without a witness the one that is left changes nothing when the other dies: it cannot know
+/// whether it is itself cut off.
+#[test]
+fn of_two_servers_without_a_witness_the_one_that_is_left_changes_nothing() {
+    for_seeds(10, |seed| {
+        let mut world = changes_nothing(web(seed, 2), mins(5), |world| world.crash("n1", Down::Machine));
+        world.start("n1");
+        is_right(&mut world, mins(2), "both are there");
+    });
+}
+
+/// When this node said so last.
+fn said(world: &World, name: &str, event: &str) -> Option<Instant> {
+    world.node(name).notes.iter().rev().find(|note| note.event == event).map(|note| note.at)
+}
+
+/// Goal: a node that has its majority back does not go by what it saw while it was alone, but waits for news from a
+/// peer (gate 1, again); who mended the network and says `join` brings them, and sees it act at once.
+#[test]
+fn who_has_its_majority_back_waits_for_news_which_a_join_brings() {
+    for_seeds(10, |seed| {
+        let mut world = web(seed, 3);
+        for name in ["n2", "n3"] {
+            world.suspend(name);
+        }
+        world.run_for(mins(2));
+        assert!(said(&world, "n1", "no-quorum").is_some(), "{}", world.full_picture());
+        let since = world.now;
+        for name in ["n2", "n3"] {
+            world.thaw(name);
+        }
+        while said(&world, "n1", "quorum").is_none_or(|at| at < since) {
+            assert!(world.now.since(since) < mins(1), "{}", world.blame("no majority"));
+            world.run_for(millis(20));
+        }
+        let back = said(&world, "n1", "quorum").expect("just seen");
+        let acts = said(&world, "n1", "may-act").is_some_and(|at| at >= back);
+        assert!(said(&world, "n1", "may-act") != Some(back), "{}", world.blame("it waits for nothing"));
+        let target = world.node("n2").addr;
+        world.say(0, &format!(r#"{{"cmd":"join","targets":["{target}"]}}"#));
+        // Without, it is 5 s.
+        world.run_for(secs(2));
+        // Its own bad health, after so many probes that nobody answered, may stop it for longer.
+        let status = world.ask(0, r#"{"cmd":"status"}"#).to_string();
+        assert!(
+            acts || !status.contains("its news are waited for"),
+            "{}",
+            world.blame(&format!("no news: {status}"))
+        );
+    });
+}
+
+/// Goal: a virtual machine that slept takes its view from before for nothing: it was not stable for a minute (gate 4).
+/// Method: n3 is dead, n1 sees that and is suspended, and wakes up cut off from n2, which serves.
+#[test]
+fn what_was_seen_before_a_sleep_is_no_stable_view() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| (settings.witnesses, settings.verify) = (1, false));
+        world.always("n2 stays", |world| world.records("web").contains(&"n2".to_string()));
+        world.crash("n3", Down::Machine);
+        let sees = |world: &mut World| world.sees("n1", "n3").is_some_and(|seen| seen.state == "failed");
+        world.expect_within(mins(1), "n1 noticed", sees);
+        world.suspend("n1");
+        world.partition(&["n1"]);
+        world.run_for(mins(2));
+        world.thaw("n1");
+        world.run_for(mins(5));
+        world.heal();
+        is_right(&mut world, mins(4), "n1 and n2 are there");
+    });
+}
+
+/// Goal: who withdraws itself leaves somebody who serves: the last server stays, though it has no quorum.
+#[test]
+fn the_last_one_that_serves_does_not_withdraw_itself() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| settings.on_no_quorum = OnNoQuorum::WithdrawSelf);
+        world.always("n1 stays", |world| world.records("web").contains(&"n1".to_string()));
+        for name in ["n2", "n3"] {
+            world.crash(name, Down::Machine);
+        }
+        world.run_for(mins(10));
+        for name in ["n2", "n3"] {
+            world.start(name);
+        }
+        is_right(&mut world, mins(3), "all are there");
+    });
+}
+
+/// Goal: with all apps down the records hold what `all_down` says, whatever that is, and the first one back alone.
+#[test]
+fn with_all_apps_down_the_records_hold_what_all_down_says() {
+    for_seeds(10, |seed| {
+        let list = vec!["192.0.2.99".parse().expect("an address"), "192.0.2.98".parse().expect("an address")];
+        for all_down in [AllDown::Empty, AllDown::Fallback(list), AllDown::All] {
+            let mut world = with(seed, 3, |settings| settings.all_down = all_down);
+            for name in world.names() {
+                world.set_health(&name, "web", Health::Down);
+            }
+            world.run_for(DOWN_WITHIN);
+            is_right(&mut world, secs(10), "nobody is up");
+            world.run_for(mins(11));
+            world.set_health("n2", "web", Health::Up);
+            world.expect_within(mins(2), "n2 is back", |world| world.records("web") == ["n2"]);
+        }
+    });
+}
+
+/// Goal: `hold_up` of a machine that came back counts on though the runner's picored is upgraded meanwhile.
+#[test]
+fn a_restart_of_the_runner_does_not_shorten_hold_up() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| settings.check_interval = secs(1));
+        let first = runner(&world);
+        let victim = others(&world, &first)[0].clone();
+        world.crash(&victim, Down::Machine);
+        is_right(&mut world, NODE_DOWN_WITHIN, "it is gone");
+        // The state file knows it, too.
+        world.run_for(secs(10));
+        world.start(&victim);
+        world.expect_within(secs(20), "it is alive", |world| world.all_see(&victim, &["alive"]));
+        let back = world.now;
+        world.crash(&first, Down::Process);
+        world.run_for(millis(500));
+        world.start(&first);
+        is_right(&mut world, mins(1), "it is back");
+        let took = world.now.since(back);
+        assert!(took > secs(12), "{}", world.blame(&format!("published after {took:?}")));
     });
 }

@@ -1,5 +1,6 @@
 //! Named stories of what survives a restart, and of what does not (`interfaces`, section 6; 4.5, rules 6 and 7).
 
+use picored::safety::MinUp;
 use serde_json::Value;
 
 use crate::disk::Memory;
@@ -282,5 +283,55 @@ fn a_forgotten_node_is_gone_and_comes_back_only_alive() {
         world.forgotten.clear();
         world.start("n2");
         world.expect_within(mins(3), "it is back", |world| world.records("web") == ["n1", "n2", "n3"]);
+    });
+}
+
+/// Goal: who was forgotten is gone also where `keep` keeps all others: a person's word goes before it.
+#[test]
+fn with_too_few_up_a_forgotten_node_is_not_kept() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 3, |settings| settings.min_up = MinUp::Count(3));
+        never_empty(&mut world);
+        world.crash("n2", Down::Process);
+        world.run_for(mins(2));
+        for name in ["n1", "n3"] {
+            world.set_health(name, "web", Health::Down);
+        }
+        world.run_for(mins(2));
+        assert_eq!(world.records("web"), ["n1", "n2", "n3"], "{}", world.full_picture());
+        world.forget_everywhere("n2");
+        world.expect_within(mins(1), "it is gone", |world| world.records("web") == ["n1", "n3"]);
+    });
+}
+
+/// Goal: two of four planned servers are cancelled before the cluster was ever at rest: once forgotten they have no vote,
+/// not after a restart either, though the files still name them.
+#[test]
+fn who_was_forgotten_before_the_first_rest_has_no_vote_after_a_restart() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed).nodes(4).app("web").with(|settings| {
+            (settings.members, settings.joins) = (true, crate::settings::Joins::First(2));
+        });
+        world = world.started();
+        world.expect_within(secs(20), "all see all", World::all_see_all);
+        for name in ["n3", "n4"] {
+            world.crash(name, Down::Machine);
+            world.node_mut(name).gone_for_good = true;
+        }
+        world.expect_within(mins(1), "both failed", |world| {
+            ["n3", "n4"].iter().all(|name| world.all_see(name, &["failed"]))
+        });
+        for name in ["n3", "n4"] {
+            world.forget_everywhere(name);
+        }
+        world.run_for(secs(10));
+        for name in ["n1", "n2"] {
+            world.crash(name, Down::Process);
+            world.run_for(secs(1));
+            world.start(name);
+        }
+        world.run_for(mins(2));
+        world.set_health("n2", "web", Health::Down);
+        world.expect_within(DOWN_WITHIN + mins(1), "the two go on", |world| world.records("web") == ["n1"]);
     });
 }
