@@ -205,3 +205,24 @@ fn programs_as_checks_decide_as_connections_do() {
         }
     });
 }
+
+/// Goal: who takes over tells nothing that the runner before it has told: nobody wants last hour's mails once more.
+#[test]
+fn a_takeover_tells_no_event_a_second_time() {
+    for_seeds(5, |seed| {
+        let mut world = cluster(seed, "mail", Mode::Event, Place::One);
+        let since = world.now;
+        world.set_health("n2", "web", Health::Down);
+        world.expect_within(mins(2), "it is told", |world| !told(world, since).is_empty());
+        world.set_health("n2", "web", Health::Up);
+        world.run_for(mins(2));
+        let is_event = |start: &&crate::outside::Start| start.at > since && start.told.mode == "event";
+        let first = world.outside.starts.iter().find(is_event).expect("just seen").by.clone();
+        let since = world.now;
+        world.crash(&first, Down::Machine);
+        world.run_for(mins(3));
+        let counts = told(&world, since);
+        let expected = BTreeMap::from([(("node-failed".to_string(), first), 1)]);
+        assert_eq!(counts, expected, "{}", world.blame("told twice"));
+    });
+}
