@@ -1,7 +1,9 @@
 //! Cuts between healthy servers: all serve all the time, whatever the nodes think of each other.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
+use crate::net::addr;
 use crate::peer::Kind;
 use crate::scenario::{BACK, DEAD_HALF, DEAD_NODE, Row, cut_secs, scenario};
 use crate::verdict::Limits;
@@ -109,6 +111,34 @@ fn one_link_of_three() {
         world.look_on(AFTER);
         nothing_changed(row, &world);
     });
+}
+
+/// What one sends to another is lost, answers and all; what the other sends arrives. First what the node that runs the
+/// handlers sends, then what is sent to it.
+#[test]
+fn one_way_of_three() {
+    scenario("one link among three cut one way, then the other", |row| {
+        let world = World::start(&Setup::picored(3));
+        let runner = world.runner();
+        let other = world.others(runner)[0];
+        for (from, to) in [(runner, other), (other, runner)] {
+            world.net.drop_one_way(from, to);
+            let socket = |n| world.net.within(n, || UdpSocket::bind((addr(n), 0)).expect("its own address"));
+            let reaches = |n, target| arrives(&socket(n), &socket(target));
+            assert!(!reaches(from, to) && reaches(to, from), "the cut from n{from} to n{to} is none");
+            world.look_on(cut_secs());
+            world.heal();
+            world.look_on(AFTER);
+        }
+        row.remark(&format!("{} s each", cut_secs()));
+        nothing_changed(row, &world);
+    });
+}
+
+fn arrives(from: &UdpSocket, at: &UdpSocket) -> bool {
+    let to = at.local_addr().expect("it is bound");
+    at.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    (0..5).any(|_| from.send_to(b"?", to).is_ok() && at.recv_from(&mut [0; 8]).is_ok())
 }
 
 #[test]

@@ -83,6 +83,29 @@ fn web_server_down() {
     });
 }
 
+/// Its kernel goes on accepting connections; the check's request is never answered, and its picored says so.
+#[test]
+fn web_server_stopped() {
+    scenario("one of three web servers stopped for 30 s, its picored runs", |row| {
+        let mut world = World::start(&Setup::picored(3));
+        // The harder case: who runs the handlers takes itself out.
+        let sleeper = world.runner();
+        let others = world.others(sleeper);
+        world.node(sleeper).web.set_stopped(true);
+        let took = world.wait_for_records(&others, Duration::from_secs(DEAD_APP) + BACK);
+        row.remark(&format!("out after {:.0} s", took.as_secs_f64()));
+        world.look_on(30);
+        world.node(sleeper).web.set_stopped(false);
+        let took = world.wait_for_records(&[1, 2, 3], BACK);
+        row.remark(&format!("back after {:.0} s", took.as_secs_f64()));
+        world.look_on(AFTER);
+        row.judge(&world.verdict(), &Limits::new(Some(DEAD_APP), 2, &[1, 2, 3]));
+        assert_eq!(world.runs().len(), 2, "one run each:\n{}", world.story());
+        let failed = |&n: &u8| world.log(n).contains("event=node-failed");
+        assert!(!world.all().iter().any(failed), "no picored was away");
+    });
+}
+
 /// A node that slept for longer than it takes to suspect all others must not act on what it thinks when it wakes.
 const ASLEEP: u64 = 60;
 

@@ -123,8 +123,13 @@ impl Net {
 
     /// Nothing at all between two nodes.
     pub fn drop_all(&self, a: u8, b: u8) {
-        rule(&format!("cuts iifname n{a} oifname n{b} drop"));
-        rule(&format!("cuts iifname n{b} oifname n{a} drop"));
+        self.drop_one_way(a, b);
+        self.drop_one_way(b, a);
+    }
+
+    /// Nothing at all from one node to another; the other way all passes.
+    pub fn drop_one_way(&self, from: u8, to: u8) {
+        rule(&format!("cuts iifname n{from} oifname n{to} drop"));
     }
 
     /// The cable of node `n` is pulled: nothing between it and the other nodes.
