@@ -43,15 +43,17 @@ use net::Sockets;
 use slots::{CONTROL, LISTENER, SIGNALS, Slot, Slots, UDP};
 pub use sources::{ALREADY_RUNNING, Failure, SYSTEM_ERROR, Sources};
 
-/// How often the core is told the date.
-const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the core is told the date. A machine without a clock battery learns it some time after its start, and the
+/// state file must not hold the wrong one for long.
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(10);
 /// As much of the buffer as streams and pipes read into at once: what is never touched is no memory.
 const READ_SIZE: usize = 8 * 1024;
 /// Events taken from the kernel in one turn; the rest come in the next.
 const EVENTS_PER_TURN: usize = 64;
 
-/// Reads the configuration anew, and takes the log's part over. The error is complete, and for a person.
-pub type Reader = Box<dyn FnMut() -> Result<Box<Reload>, String>>;
+/// Reads the configuration anew, and takes the log's part over. Is told the tags that must have room beside what the
+/// configuration makes this node say. The error is complete, and for a person.
+pub type Reader = Box<dyn FnMut(&[(String, String)]) -> Result<Box<Reload>, String>>;
 
 /// The agent and its descriptors.
 pub struct Driver {

@@ -1,11 +1,12 @@
 //! Three nodes and what follows when a web server, a daemon or a runner goes and comes back.
 
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Folder, free_addr, wait_for};
+use crate::daemon::{Daemon, Folder, free_addr, picored, wait_for};
 use crate::web::Web;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -18,15 +19,20 @@ printf '%s %s %s\n' "$PICORED_SELF" "$PICORED_REASON" "$PICORED_UP_ADDRS" >> "$d
 printf '%s\n' "$PICORED_UP_ADDRS" > "$dir/records.new.$$" && mv "$dir/records.new.$$" "$dir/records"
 "#;
 
-struct Cluster {
-    outside: Folder,
-    nodes: Vec<Daemon>,
-    webs: Vec<Web>,
+pub struct Cluster {
+    pub outside: Folder,
+    pub nodes: Vec<Daemon>,
+    pub webs: Vec<Web>,
 }
 
 impl Cluster {
     /// Nodes n1 … that publish 192.0.2.1 …, each with its own web server, all with one `sync` handler.
     fn new(count: usize, keys: &str) -> Self {
+        Self::new_with(count, keys, |_| Command::new(picored()))
+    }
+
+    /// The same, each started by a command of its own.
+    pub fn new_with(count: usize, keys: &str, command: impl Fn(usize) -> Command) -> Self {
         let outside = Folder::new();
         let handler = outside.script("handler", HANDLER);
         let addrs: Vec<_> = (0..count).map(|_| free_addr()).collect();
@@ -51,7 +57,7 @@ impl Cluster {
         };
         let nodes = (0..count).map(node).collect();
         let mut cluster = Self { outside, nodes, webs };
-        cluster.nodes.iter_mut().for_each(Daemon::start);
+        cluster.nodes.iter_mut().enumerate().for_each(|(i, node)| node.start_as(command(i)));
         cluster
     }
 
@@ -59,16 +65,16 @@ impl Cluster {
         self.outside.read("records").trim().to_owned()
     }
 
-    fn wait_for_records(&self, expected: &str) {
+    pub fn wait_for_records(&self, expected: &str) {
         wait_for(&format!("the records {expected:?}"), SOON, || self.records() == expected);
     }
 
-    fn runs(&self) -> usize {
+    pub fn runs(&self) -> usize {
         self.outside.read("runs").lines().count()
     }
 
     /// The node that n1 names as the runner.
-    fn runner(&self) -> String {
+    pub fn runner(&self) -> String {
         self.nodes[0].status()["handlers"][0]["runner"].as_str().unwrap_or_default().to_owned()
     }
 }

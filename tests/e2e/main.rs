@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 mod contract;
 mod daemon;
+mod dates;
 mod host;
 mod leaks;
 mod peers;
