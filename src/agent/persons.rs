@@ -287,6 +287,11 @@ impl Agent {
         Ok(())
     }
 
+    /// The tags `m.NODE`: what persons said here of other nodes.
+    pub fn words_of_others(&self) -> Vec<(String, String)> {
+        self.persons.overrides.tags()
+    }
+
     // What is shown of it.
 
     pub(super) fn overrides_shown(&self, now: Instant) -> Vec<control::Override> {

@@ -128,12 +128,15 @@ fn open(config_path: &Path, mut config: Config) -> Result<Option<Driver>, Failur
 
 /// What `reload` reads: the file as it is then, held against what runs.
 fn reader(config_path: PathBuf, mut running: Config) -> Reader {
-    Box::new(move || {
+    Box::new(move |words| {
         let new = files::load(&config_path).map_err(|failure| {
             let text = failure.text(", all stays as it is");
             text.strip_prefix("picored: ").unwrap_or(&text).to_owned()
         })?;
         // Before anything is taken over: all or nothing.
+        if let Some(problem) = running.reload_problem(&new, words) {
+            return Err(format!("{}: {problem}; all stays as it is", config_path.display()));
+        }
         let opened = match new.log == running.log {
             true => None,
             false => Some(log::open(&new.log).map_err(|error| log_text(&config_path, &new.log, &error))?),

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use crate::agent::{self, AppConfig};
+use crate::control::text::printable;
 use crate::delivery::Delivery;
 use crate::limits::META_MAX;
 
@@ -15,6 +16,33 @@ pub fn problem(agent: &agent::Config, operators: &[(Box<str>, Box<str>)]) -> Opt
     let handlers = Delivery::tags_max(&agent.handlers);
     let cluster = &agent.membership.cluster;
     too_long(&longest(cluster, version, &agent.apps, &agent.publish, handlers, operators))
+}
+
+/// Why a reload is refused: what persons said here of other nodes (`words`, the tags `m.NODE`) has no room any more
+/// beside what `new` says. Where it had none before, only what takes more room than `old` is refused.
+pub fn problem_of_reload(old: &agent::Config, new: &agent::Config, words: &[Tag]) -> Option<String> {
+    if words.is_empty() {
+        return None;
+    }
+    let longest = |config: &agent::Config| {
+        let handlers = Delivery::tags_max(&config.handlers);
+        let (version, operators) = (env!("CARGO_PKG_VERSION"), &config.tags);
+        // The name of the cluster stays until a restart.
+        let cluster = &old.membership.cluster;
+        let mut tags = longest(cluster, version, &config.apps, &config.publish, handlers, operators);
+        tags.extend_from_slice(words);
+        tags
+    };
+    let tags = longest(new);
+    if total(&tags) <= META_MAX.max(total(&longest(old))) {
+        return None;
+    }
+    let nodes: Vec<&str> = words.iter().filter_map(|(name, _)| name.strip_prefix("m.")).collect();
+    Some(format!(
+        "{}, or end the maintenance of {} that was said here (`picored maint off --node`) and say it on another node",
+        too_long(&tags)?,
+        printable(&nodes.join(", ")),
+    ))
 }
 
 /// The tags of a node in their longest states; `handlers` are what delivery says of its own.
@@ -48,18 +76,23 @@ fn addresses(list: &[IpAddr]) -> String {
 
 /// What is wrong, with the size of each part, if the tags do not fit.
 fn too_long(tags: &[Tag]) -> Option<String> {
-    // 0xFF, then a map of raw strings (protocol page, 8.1 and 2.2).
-    let head = if tags.len() < 16 { 2 } else { 4 };
-    let total = head + tags.iter().map(size).sum::<usize>();
+    let total = total(tags);
     if total <= META_MAX {
         return None;
     }
-    let parts: Vec<String> = tags.iter().map(|tag| format!("{} {}", tag.0, size(tag))).collect();
+    let parts: Vec<String> = tags.iter().map(|tag| format!("{} {}", printable(&tag.0), size(tag))).collect();
     Some(format!(
         "what this node says of itself can become {total} bytes long, and {META_MAX} fit: {}; \
          use shorter names, fewer addresses, apps, handlers or tags",
         parts.join(", ")
     ))
+}
+
+/// The bytes of the metadata.
+fn total(tags: &[Tag]) -> usize {
+    // 0xFF, then a map of raw strings (protocol page, 8.1 and 2.2).
+    let head = if tags.len() < 16 { 2 } else { 4 };
+    head + tags.iter().map(size).sum::<usize>()
 }
 
 fn size((name, value): &Tag) -> usize {

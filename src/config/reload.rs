@@ -53,6 +53,13 @@ impl Config {
         }
     }
 
+    /// Why `new` cannot be taken over beside what persons said here of other nodes (`words`, the tags `m.NODE`). To be
+    /// asked before [`Config::reload`]; what that leaves for a restart takes no room now.
+    pub fn reload_problem(&self, new: &Self, words: &[(String, String)]) -> Option<String> {
+        let problem = || metadata::problem_of_reload(&self.agent, &new.agent, words);
+        self.takes_parts(new).then(problem).flatten()
+    }
+
     /// Whether what the new parts say fits into the metadata together with the cluster's name that stays; with the new
     /// one it does.
     fn takes_parts(&self, new: &Self) -> bool {
@@ -217,5 +224,35 @@ mod tests {
         assert!(reload.at_restart.contains(&format!("apps.{}5", "x".repeat(60))), "{reload:?}");
         assert_eq!((reload.changed, reload.apps.len()), (vec![], 1));
         assert_eq!(running.reload(config(64, 2)).apps.len(), 2);
+    }
+
+    #[test]
+    fn what_persons_said_of_other_nodes_keeps_its_room() {
+        let config = |tag: usize| {
+            let tag = "t".repeat(tag);
+            parse(&format!(r#"{{ "bind": "127.0.0.1", "tags": {{ "dc": "{tag}" }} }}"#))
+        };
+        let word = |len: usize| vec![("m.par1".to_owned(), "w".repeat(len))];
+        let running = config(200);
+        assert_eq!(running.reload_problem(&config(400), &[]), None, "alone it fits");
+        let refused = running.reload_problem(&config(400), &word(200)).unwrap();
+        assert!(refused.contains("m.par1 210") && refused.contains("maintenance of par1"), "{refused}");
+        assert_eq!(running.reload_problem(&config(200), &word(200)), None);
+        // Too long before, by words that came back with the state: what makes it no longer is taken over.
+        let long = word(400);
+        assert_eq!(running.reload_problem(&config(200), &long), None);
+        assert_eq!(running.reload_problem(&config(100), &long), None);
+        assert!(running.reload_problem(&config(201), &long).is_some());
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_takes_no_room_now() {
+        let config = |cluster: usize, tag: usize| {
+            let (cluster, tag) = ("c".repeat(cluster), "t".repeat(tag));
+            let text = r#"{ "bind": "127.0.0.1", "cluster": "CLUSTER", "tags": { "dc": "TAG" } }"#;
+            parse(&text.replace("CLUSTER", &cluster).replace("TAG", &tag))
+        };
+        let word = [("m.par1".to_owned(), "web".to_owned())];
+        assert_eq!(config(64, 10).reload_problem(&config(1, 450), &word), None);
     }
 }

@@ -247,7 +247,7 @@ impl Driver {
         if let Err(error) = self.restore_control() {
             ::log::warn!("event=control-failed the control socket cannot be made anew: {error}");
         }
-        let result = (self.reader)();
+        let result = (self.reader)(&self.agent.words_of_others());
         self.agent.handle_reload(now, client, result);
     }
 

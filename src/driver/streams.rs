@@ -331,7 +331,7 @@ mod tests {
         let sources = Sources { poll: Poll::new().unwrap(), signals, sockets, control };
         let seed = Seed { rng: 1, nonce: [1; 12] };
         let agent = Agent::new(config.agent, seed, Instant::ZERO);
-        Driver::new(sources, agent, PathBuf::new(), PathBuf::new(), Box::new(|| Err("no file".into())))
+        Driver::new(sources, agent, PathBuf::new(), PathBuf::new(), Box::new(|_| Err("no file".into())))
     }
 
     #[test]

@@ -162,6 +162,31 @@ fn a_reload_adds_and_removes_apps_and_handlers() {
     assert_eq!(node.tag("n1", "a.db"), "", "all or nothing: {}", text(&refused.stderr));
 }
 
+/// Goal: a reload does not push out of the tags what holds because a person said it.
+#[test]
+fn a_reload_that_leaves_no_room_for_another_nodes_maintenance_is_refused() {
+    let web = Web::start();
+    let [n1, _n2] = pair(&web);
+    let app = "x".repeat(120);
+    done(&n1.run(&["maint", "on", "--node", "n2", "--app", &app]));
+    let before: Value = serde_json::from_str(&n1.folder.read("picored.json")).expect("JSON");
+    let mut more = before.clone();
+    more["tags"] = json!({ "dc": "t".repeat(330) });
+    more["log"] = json!({ "level": "debug" });
+    n1.configure(&more);
+    let refused = n1.run(&["reload"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    for part in ["picored.json", "512 fit", "maintenance of n2", "all stays as it is"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!((n1.tag("n1", "dc"), n1.tag("n1", "m.n2")), (String::new(), app));
+    done(&n1.run(&["maint", "off", "--node", "n2"]));
+    let said = done(&n1.run(&["reload"]));
+    assert!(said.contains("now in effect: log, tags"), "{said}");
+    assert_eq!(n1.tag("n1", "dc"), "t".repeat(330));
+}
+
 #[test]
 fn the_log_level_holds_until_a_reload() {
     let mut node = Daemon::new("n1", json!({}));
