@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 use crate::check::attempt::{Exit, Outcome, Target};
 use crate::check::{App, AppState};
 use crate::delivery::{AppSituation, Delivery, MemberEvent, Run, RunId, Signal, World};
-use crate::membership::{Member, Membership, QueryId, ResolveId, SendError, StreamEvent, StreamId};
+use crate::membership::{Member, Membership, QueryId, ResolveId, SendError, StreamEvent, StreamId, stamp};
 use crate::rng::{Rng, Seed};
 use crate::time::{Date, Instant, earliest};
 use crate::wire::crypt::KeyRing;
@@ -368,8 +368,10 @@ impl Agent {
     }
     /// The date at `now`: since 1970. For people only; said at the start and now and then.
     pub fn handle_wall_clock(&mut self, now: Instant, unix: Duration) {
-        if self.wall.set(now, unix) {
-            self.store.note_change(); // the dates in the file are others now
+        let before = self.wall.unix(now).map(stamp);
+        // The dates in the file are others now, or its own is.
+        if self.wall.set(now, unix) || before != Some(stamp(unix)) {
+            self.store.note_change();
         }
     }
     pub fn handle_packet(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) {

@@ -63,8 +63,8 @@ pub struct Member {
     pub heard: bool,
     /// When it came back from failed; `None`: it never was, as far as is known.
     pub returned: Option<Instant>,
-    /// It is known from the state file or by another's word only: nothing that we pass on.
-    pub(super) hearsay: bool,
+    /// How this node knows that it is in its state.
+    pub(super) source: Source,
     /// The system refused to send the last datagram to it.
     pub(super) unsendable: bool,
     /// Serf-format tags ([`crate::wire::serf::tags`]).
@@ -91,6 +91,17 @@ pub struct Member {
     pub(super) asked_at: Option<Instant>,
 }
 
+/// How something is known of a member, which says whether it is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Something of it was heard, or was not heard any more.
+    Own,
+    /// It ran when the state file was written, and nothing of it was heard since.
+    File,
+    /// By another's word only.
+    Word,
+}
+
 impl Member {
     /// A member that is alive since `now`, with its first incarnation and nothing known of it but its address.
     pub fn new(name: &str, addr: SocketAddr, now: Instant) -> Self {
@@ -103,7 +114,7 @@ impl Member {
             since: now,
             heard: true,
             returned: None,
-            hearsay: false,
+            source: Source::Own,
             unsendable: false,
             meta: [].into(),
             vsn: [0; 6],

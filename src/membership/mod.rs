@@ -42,7 +42,7 @@ pub use ping::{Answer, Pinged, Tried, TryId};
 pub use queries::KeyChange;
 pub use reload::Changeable;
 pub use rules::NotForgotten;
-pub use saved::{Evidence, Saved};
+pub use saved::{Evidence, Saved, stamp};
 use transmit::{Nonces, Outgoing};
 
 /// Everything that membership needs to know from outside.
@@ -304,6 +304,8 @@ pub struct Membership {
     last_try: TryId,
     /// Who was forgotten lately.
     tombstones: VecDeque<rules::Tombstone>,
+    /// See [`member::Source::File`].
+    file_counts_until: Option<Instant>,
     /// Failed members that time does not make forgotten.
     kept: Vec<Box<str>>,
     /// Members of the state file that are still to be tried.
@@ -383,6 +385,7 @@ impl Membership {
             pings: Vec::new(),
             last_try: 0,
             tombstones: VecDeque::new(),
+            file_counts_until: None,
             kept: Vec::new(),
             rejoins: Vec::new(),
             rounds: 0,

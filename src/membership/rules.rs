@@ -150,7 +150,7 @@ impl Membership {
         let Some(member) = self.table.get_mut(alive.node) else { return };
         let (before, addr_before) = (member.state, member.addr);
         let was_heard = core::mem::replace(&mut member.heard, true);
-        member.hearsay = false;
+        member.source = super::member::Source::Own;
         if before == State::Dead && known {
             member.returned = Some(now);
         }

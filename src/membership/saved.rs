@@ -2,11 +2,12 @@
 //! state file, or by the word of a peer.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::join::JoinEntry;
-use super::member::AddrBytes;
+use super::member::{AddrBytes, Source};
 use super::rules::{TOMBSTONE_TIME, Tombstone};
 use super::sync::Cause;
 use super::{Event, Member, Membership, State};
@@ -18,12 +19,17 @@ use crate::wire::{Alive, base64};
 /// Members of the state file that are talked to at once at the start. One that answers tells of all others.
 const REJOINS_AT_ONCE: usize = 2;
 
+/// By so much the file's own date may be older than what it says: so often it is written at least.
+pub const STAMP: Duration = Duration::from_secs(3_600);
+
 /// Own incarnation, members with addresses and tags, forgotten names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Saved {
     /// This node's; 0: unknown.
     pub incarnation: u32,
+    /// Unix time, in whole [`STAMP`]s: all this was so then, or a little later. 0: unknown.
+    at: u64,
     members: Vec<SavedMember>,
     forgotten: Vec<Forgotten>,
 }
@@ -88,6 +94,7 @@ impl Membership {
         let graves = self.tombstones.iter().filter(|tombstone| now < tombstone.until && !tombstone.answered);
         Saved {
             incarnation: self.me().incarnation,
+            at: stamp(date.unix(now)),
             members: others.map(|m| SavedMember::new(m, date)).collect(),
             forgotten: graves.map(|tombstone| Forgotten::new(tombstone, date)).collect(),
         }
@@ -103,6 +110,7 @@ impl Membership {
             self.me_mut().incarnation = saved.incarnation.saturating_add(1);
             self.broadcast_own_alive();
         }
+        self.file_counts_until = file_counts_until(now, date, saved.at);
         for forgotten in saved.forgotten.into_iter().take(limits::TOMBSTONES_MAX) {
             if let Some(tombstone) = forgotten.tombstone(now, date) {
                 self.add_tombstone(now, tombstone);
@@ -140,7 +148,11 @@ impl Membership {
         member.returned = saved.returned.map(|unix| date.past(unix));
         member.said_goodbye = saved.said_goodbye;
         // What was true of the running may not be any more; who had failed when we saw it, had.
-        member.hearsay = saved.hearsay || member.state == State::Alive;
+        member.source = match saved.hearsay {
+            true => Source::Word,
+            false if member.state == State::Alive => Source::File,
+            false => Source::Own,
+        };
         if member.state == State::Alive && !self.joins.iter().any(|join| join.is_at(member.addr)) {
             self.rejoins.push(member.addr);
         }
@@ -155,7 +167,7 @@ impl Membership {
         let (addr, port) = self.check_alive(alive)?;
         let mut member = Member::new(alive.node, SocketAddr::new(addr.ip(), port), now);
         (member.mapped, member.incarnation) = (addr.is_mapped(), alive.incarnation);
-        (member.heard, member.hearsay) = (false, true);
+        (member.heard, member.source) = (false, Source::Word);
         member.meta = alive.meta.into();
         member.vsn = alive.vsn.try_into().unwrap_or_default();
         Some(member)
@@ -181,7 +193,7 @@ impl Membership {
         if member.heard || !member.state.is_running() {
             return;
         }
-        (member.heard, member.hearsay) = (true, false);
+        (member.heard, member.source) = (true, Source::Own);
         self.changed = true;
         self.events.push_back(Event::Joined { node: node.into(), returned: false });
     }
@@ -224,6 +236,19 @@ impl Membership {
         self.kept = names.iter().map(|&name| name.into()).collect();
     }
 
+    /// Whether others are told of it. By another's word only, it would be remembered for ever because everybody was told
+    /// by the other. Who ran when the state file was written and has failed since may have been forgotten meanwhile: it
+    /// is told of as long as whoever forgot it still knows that.
+    pub(super) fn is_passed_on(&self, now: Instant, member: &Member) -> bool {
+        match member.source {
+            Source::Own => true,
+            Source::File => {
+                member.state == State::Dead && self.file_counts_until.is_some_and(|until| now < until)
+            }
+            Source::Word => false,
+        }
+    }
+
     /// A datagram goes to `to`, or could not go.
     pub(super) fn note_sent(&mut self, to: SocketAddr, sent: bool) {
         for member in self.table.members_mut().iter_mut().filter(|m| m.addr == to) {
@@ -257,6 +282,18 @@ impl Membership {
     }
 }
 
+/// As [`Saved::at`] has it: what does not change is not written because time passes, but for this.
+pub fn stamp(unix: Duration) -> u64 {
+    unix.as_secs() / STAMP.as_secs() * STAMP.as_secs()
+}
+
+/// A tombstone that was set after the file was written lasts longer than this. `None`: the file's age is unknown, as its
+/// date is, or that is still to come.
+fn file_counts_until(now: Instant, date: Date, at: u64) -> Option<Instant> {
+    let age = date.unix(now).checked_sub(Duration::from_secs(at)).filter(|_| at > 0)?;
+    Some(now + TOMBSTONE_TIME.checked_sub(age)?)
+}
+
 impl SavedMember {
     fn new(member: &Member, date: Date) -> Self {
         let state = match member.state {
@@ -271,7 +308,7 @@ impl SavedMember {
             incarnation: member.incarnation,
             state,
             said_goodbye: member.said_goodbye,
-            hearsay: member.hearsay && !member.state.is_running(),
+            hearsay: member.source != Source::Own && !member.state.is_running(),
             since: date.unix(member.since).as_secs(),
             returned: member.returned.map(|at| date.unix(at).as_secs()),
             tags: base64::encode(&member.meta),

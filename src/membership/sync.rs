@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use super::join::RETRY_MIN;
-use super::member::{AddrBytes, State};
+use super::member::{AddrBytes, Source, State};
 use super::ping::TryId;
 use super::transmit::source;
 use super::versions::{Versions, speaks, verify_protocol};
@@ -356,8 +356,8 @@ impl Membership {
     }
 
     /// The whole table as one message. Left out are members that memberlist would have forgotten and whose versions
-    /// could spoil the exchange for others; those that are known by hearsay only, so that nobody is remembered for
-    /// ever because everybody was told by the other; and those that are to be forgotten.
+    /// could spoil the exchange for others; those known at second hand ([`Membership::is_passed_on`]); and those that
+    /// are to be forgotten.
     fn encode_table(&self, now: Instant, join: bool) -> Vec<u8> {
         let dead_time = self.config.timing.gossip_to_the_dead;
         let own = self.own_vsn();
@@ -365,7 +365,7 @@ impl Membership {
             .table
             .members()
             .iter()
-            .filter(|m| !m.hearsay && !self.is_overdue(now, m))
+            .filter(|m| self.is_passed_on(now, m) && !self.is_overdue(now, m))
             .filter(|m| m.is_current(now, dead_time) || speaks(&m.vsn, &own))
             .map(|m| (m, m.addr_bytes()))
             .collect();
@@ -427,7 +427,7 @@ impl Membership {
             vsn: node.vsn.try_into().unwrap_or([0; 6]),
             known: node.vsn.len() == 6,
         });
-        let counts = |m: &&Member| m.is_current(now, dead_time) && !m.hearsay;
+        let counts = |m: &&Member| m.is_current(now, dead_time) && m.source == Source::Own;
         let local = self.table.members().iter().filter(counts).map(|m| Versions {
             name: &m.name,
             alive: m.state == State::Alive,

@@ -106,7 +106,7 @@ mod traces {
             row
         };
         // What only picored takes over (deviations.rs) is none of the library's.
-        m.members().filter(|m| !m.hearsay).map(row).collect()
+        m.members().filter(|m| m.source == member::Source::Own).map(row).collect()
     }
 
     fn broadcasts(m: &mut Membership) -> Vec<String> {

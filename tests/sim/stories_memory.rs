@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::disk::Memory;
 use crate::node::Health;
+use crate::settings::Joins;
 use crate::stories::{DOWN_WITHIN, is_right, never_empty, others, runner, runs, web, with};
 use crate::world::{Down, World};
 use crate::{for_seeds, hours, mins, secs};
@@ -333,5 +334,40 @@ fn who_was_forgotten_before_the_first_rest_has_no_vote_after_a_restart() {
         world.run_for(mins(2));
         world.set_health("n2", "web", Health::Down);
         world.expect_within(DOWN_WITHIN + mins(1), "the two go on", |world| world.records("web") == ["n1"]);
+    });
+}
+
+/// Goal: a newcomer knows who is published and failed, also if that was in a power cut of all, so that nobody saw it
+/// fail. Method: n3's picored does not come back and its web server does.
+#[test]
+fn a_newcomer_knows_who_did_not_come_back_after_a_power_cut_of_all() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed).nodes(4).app("web");
+        for name in ["n1", "n2", "n3"] {
+            world.start(name);
+        }
+        world.run_for(mins(5));
+        never_empty(&mut world);
+        let mut own = world.settings.clone();
+        own.joins = Joins::First(1);
+        world.node_mut("n4").settings = Some(own);
+        for name in ["n1", "n2"] {
+            world.crash(name, Down::Machine);
+        }
+        world.crash("n3", Down::Process);
+        world.run_for(secs(30));
+        for name in ["n1", "n2"] {
+            world.start(name);
+        }
+        world.run_for(mins(2));
+        world.start_with("n4", Memory::Lost);
+        world.expect_within(mins(2), "the newcomer knows of n3", |world| {
+            world.sees("n4", "n3").is_some_and(|seen| seen.is(&["failed"]))
+        });
+        world.expect_within(mins(3), "the newcomer is published, and n3 is still", |world| {
+            world.records("web") == ["n1", "n2", "n3", "n4"]
+        });
+        world.run_for(mins(10));
+        assert_eq!(world.records("web"), ["n1", "n2", "n3", "n4"], "{}", world.full_picture());
     });
 }

@@ -103,7 +103,7 @@ fn a_stale_state_brings_nobody_back() {
     let now = net.now;
     net.nodes[1].forget_member(now, "c").expect("it has failed");
     net.run(DAY + SECOND);
-    restart_at(&mut net, 0, Some(old), UNIX);
+    restart_at(&mut net, 0, Some(old), UNIX + 86_461);
     net.run(300 * SECOND);
     assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Dead), None));
 }
@@ -148,6 +148,60 @@ fn a_newcomer_learns_who_has_failed_from_those_who_saw_it() {
     net.run(90 * SECOND);
     assert_eq!(net.state(d, "c"), Some(State::Alive));
     assert!(known(&net, d, "c").returned.is_some());
+}
+
+/// All end, and c does not come back; a's file is as old as it says.
+fn back_without_c(age: u64) -> Net {
+    let mut net = joined();
+    let (of_a, of_b) = (saved(&net, 0), saved(&net, 1));
+    // Nobody is there who says that c runs.
+    (net.stopped[1], net.stopped[2]) = (true, true);
+    restart_at(&mut net, 0, Some(of_a), UNIX.wrapping_add(age));
+    restart_at(&mut net, 1, Some(of_b), UNIX.wrapping_add(age));
+    net.run(60 * SECOND);
+    assert_eq!((known(&net, 0, "c").state, known(&net, 0, "c").heard), (State::Dead, false));
+    net
+}
+
+/// What a newcomer that joins a is told of c.
+fn told_of_c(net: &mut Net) -> Option<State> {
+    let ip = u8::try_from(net.nodes.len() + 1).expect("few nodes");
+    let name: &'static str = ["d", "e", "f"][net.nodes.len() - 3];
+    let new = net.add(Config { join: vec![Target::Addr(addr(1))], ..config(name, addr(ip)) });
+    net.run(10 * SECOND);
+    net.state(new, "c")
+}
+
+#[test]
+fn a_newcomer_learns_who_failed_while_all_were_away() {
+    let mut net = back_without_c(3_600);
+    assert_eq!(told_of_c(&mut net), Some(State::Dead));
+    // As long as who forgot c may still know it; then nobody else is told.
+    net.run(DAY);
+    assert_eq!((told_of_c(&mut net), net.state(0, "c")), (None, Some(State::Dead)));
+    for age in [2 * 86_400, 86_400, 0_u64.wrapping_sub(7_200)] {
+        let mut net = back_without_c(age);
+        assert_eq!(told_of_c(&mut net), None, "its age is {age} s, or not known");
+    }
+}
+
+/// Method: all others forget c, which has failed, and a comes back with a file of the time before.
+#[test]
+fn what_the_state_file_holds_brings_nobody_back_whom_others_forgot() {
+    for away in [60, 3_600, 20 * 3_600] {
+        let mut net = joined();
+        let old = saved(&net, 0);
+        (net.stopped[0], net.stopped[2]) = (true, true);
+        net.run(60 * SECOND);
+        let now = net.now;
+        net.nodes[1].forget_member(now, "c").expect("it has failed");
+        net.run(Duration::from_secs(away));
+        restart_at(&mut net, 0, Some(old), UNIX + 60 + away);
+        for _ in 0..30 {
+            net.run(3_600 * SECOND);
+            assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Dead), None), "{away}");
+        }
+    }
 }
 
 #[test]
