@@ -224,12 +224,12 @@ impl Agent {
     /// Gates 1 to 4 of now.
     pub(super) fn look_at_gates(&mut self, now: Instant) {
         self.gates.tries.handle_timeout(now);
+        self.watch_evidence(now);
         self.count_votes(now);
         // Who is the join target of all others has none itself, and knows nobody at first.
         let joined = self.membership.is_joined() && self.membership.knows_somebody();
         let has_majority = !self.gates.config.quorum || self.gates.votes.has_majority();
         self.gates.settle.update(now, joined, has_majority);
-        self.watch_evidence(now);
         let quorum = self.gate_quorum(now);
         // Later, an app that a reload brought holds nothing but its own jobs.
         let silent = self.apps.iter().find(|own| own.is_silent() && !self.gates.has_settled);
@@ -287,6 +287,10 @@ impl Agent {
         // Who was forgotten has no vote after a restart either, though the file still expects it.
         let expected = self.gates.expected.iter().filter(|node| !self.membership.is_forgotten(now, node));
         let expected: Vec<Box<str>> = expected.cloned().collect();
+        // What a node sees while it doubts itself may be its own fault.
+        if self.gates.doubt.gate().is_err() {
+            self.gates.electorate.slept(now);
+        }
         let view = View {
             me,
             members: &members,

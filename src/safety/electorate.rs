@@ -128,7 +128,8 @@ impl Electorate {
         }
     }
 
-    /// This node slept, or was starved: what it saw before says nothing of the time since, so being stable begins anew.
+    /// This node slept, or was starved, or doubts itself for another reason: what it saw says nothing of the others, so
+    /// being stable begins anew.
     pub fn slept(&mut self, now: Instant) {
         self.since = self.since.map(|_| now);
     }

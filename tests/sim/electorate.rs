@@ -38,6 +38,8 @@ pub struct Shadow {
     /// And at the latest.
     surely_since: Instant,
     sampled: Instant,
+    /// When it doubted itself last, or may have.
+    doubted: Instant,
     /// All electorates that a state file of this node may hold.
     past: Vec<Names>,
     /// Whose it is: who leaves keeps its own vote for its next life.
@@ -101,10 +103,11 @@ impl Shadow {
             first.extend(names_of(view, |seen| !seen.is(&["left"])));
         }
         self.take_up(now);
-        let stable = now.since(self.surely_since);
+        // A doubt may have come and gone between two samples.
+        let stable = now.since(self.surely_since.max(self.doubted)) >= 2 * STABLE + SLACK;
         // Of those that the agent may have, one may give this view no majority: then it has that one still.
         let surely = self.shares(&self.alive, &self.alive).iter().all(|share| *share == Share::Majority);
-        if stable >= STABLE + SLACK && surely && self.candidates.contains(&self.alive) {
+        if stable && surely && self.candidates.contains(&self.alive) {
             self.candidates = vec![self.alive.clone()];
             self.first = None;
         }
@@ -123,6 +126,11 @@ impl Shadow {
     /// The process stood still: being stable begins anew.
     pub fn slept(&mut self, now: Instant) {
         (self.since, self.surely_since, self.sampled) = (now, now, now);
+    }
+
+    /// It is not sure of itself, or of the others: what it sees does not become its electorate until that is over.
+    pub fn doubts(&mut self, now: Instant) {
+        self.doubted = now;
     }
 
     /// A person said `forget`.

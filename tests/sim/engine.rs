@@ -205,7 +205,8 @@ impl World {
         loop {
             buffer.clear();
             while let Some(to) = agent.poll_transmit(now, &mut buffer) {
-                match self.nodes[index].no_uplink {
+                let node = &self.nodes[index];
+                match node.no_uplink || node.no_route.contains(&to) {
                     true => agent.handle_send_error(now, to, SendError::Unreachable),
                     false => self.send_packet(index, to, &buffer),
                 }

@@ -168,6 +168,9 @@ pub fn inspect(world: &mut World) {
         let itself = view.iter().find(|seen| seen.name == name);
         let Some(itself) = itself else { panic!("{}", world.blame(&format!("{name} does not list itself"))) };
         let now = world.now;
+        if world.ask(index, r#"{"cmd":"status"}"#)["waiting"].is_string() {
+            world.nodes[index].shadow.doubts(now);
+        }
         let changed = world.nodes[index].members_changed_at();
         world.nodes[index].shadow.sample(now, &view, changed);
         for seen in &view {

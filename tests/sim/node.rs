@@ -138,6 +138,8 @@ pub struct Node {
     pub suspended: bool,
     /// Its only route is gone: the system refuses to send, and nothing arrives.
     pub no_uplink: bool,
+    /// The system refuses to send to these.
+    pub no_route: Vec<SocketAddr>,
     /// It never comes back.
     pub gone_for_good: bool,
     pub disk: Disk,
@@ -218,6 +220,7 @@ impl Node {
             frozen: false,
             suspended: false,
             no_uplink: false,
+            no_route: Vec::new(),
             gone_for_good: false,
             disk: Disk::default(),
             clock_off: 0,

@@ -212,6 +212,36 @@ fn a_node_that_stood_still_for_a_minute_does_nothing_rash() {
     });
 }
 
+/// Goal: what a node sees while it doubts itself (gate 2) does not become its electorate.
+/// Method: n1 reaches n2 by way of n3 only, for the system refuses to send there; when n4 and n5 are gone, that is one
+/// of two. It sees a majority all the time, as n2 does, whose electorate follows.
+#[test]
+fn a_node_that_doubts_itself_keeps_its_electorate() {
+    for_seeds(10, |seed| {
+        let mut world = web(seed, 5);
+        never_empty(&mut world);
+        world.run_for(mins(2));
+        assert_eq!((electorate(&mut world, "n1"), electorate(&mut world, "n2")), (5, 5));
+        let n2 = world.node("n2").addr;
+        world.node_mut("n1").no_route = vec![n2];
+        world.crash("n4", Down::Machine);
+        world.crash("n5", Down::Machine);
+        world.run_for(mins(5));
+        assert!(world.sees("n1", "n2").is_some_and(|seen| seen.is_alive()), "{}", world.full_picture());
+        let seen = (electorate(&mut world, "n1"), electorate(&mut world, "n2"));
+        assert_eq!(seen, (5, 3), "{}", world.full_picture());
+        world.node_mut("n1").no_route.clear();
+        world.expect_within(mins(3), "it follows when the doubt is over", |world| {
+            electorate(world, "n1") == 3
+        });
+    });
+}
+
+fn electorate(world: &mut World, name: &str) -> u64 {
+    let index = world.index(name);
+    world.ask(index, r#"{"cmd":"status"}"#)["quorum"]["electorate"].as_u64().expect("the gate is on")
+}
+
 /// All nodes but one stand still, as virtual machines on one host that swaps: the one left alone is a minority.
 #[test]
 fn one_left_alone_does_not_take_the_others_away() {
