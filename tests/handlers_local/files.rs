@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::run;
 use crate::skip::skip;
-use crate::support::{Folder, Shell, executable, inode, shells, which};
+use crate::support::{Folder, Shell, called, executable, fail_at, failing, inode, shells, which};
 
 const OTHERS: &str = "127.0.0.1 localhost\n192.0.2.99 mail.example.com\n";
 
@@ -320,6 +320,70 @@ fn a_write_that_fails_leaves_the_old_file() {
         assert_eq!(exit, 73, "{said}");
         assert_eq!(fs::read_to_string(&records).expect("the file"), "192.0.2.7\n");
         assert_eq!(hosts.names(), ["hosts", "records"]);
+    });
+}
+
+/// No memory for one more process, say. Each call of each program fails in turn, where the set is new and where there is
+/// nothing to do; an empty set would be taken. Success is said only if it is true, and an equal set is not written.
+fn each_failure_is_noticed(tools: &[&str], file: &Path, handler: impl Fn(&str) -> Command) {
+    let bin = failing(tools);
+    let (old, new) = ("192.0.2.1 2001:db8::1", "192.0.2.2 192.0.2.3");
+    let write = |set: &str| {
+        let (exit, said) = run(&mut handler(set));
+        assert_eq!(exit, 0, "{said}");
+        fs::read_to_string(file).expect("the file")
+    };
+    let after = write(new);
+    let mut failed = 0;
+    for set in [old, new] {
+        let before = write(set);
+        let calls = Folder::new();
+        assert_eq!(run(handler(new).envs(fail_at(usize::MAX, &bin, &calls))).0, 0);
+        for at in 0..called(&calls) {
+            write(set);
+            let inode_before = inode(file);
+            let (exit, said) = run(handler(new).envs(fail_at(at, &bin, &Folder::new())));
+            let now = fs::read_to_string(file).expect("the file");
+            match exit {
+                0 => assert_eq!(now, after, "call {at}: {said}"),
+                73 | 75 => assert_eq!(now, before, "call {at} ends with {exit}: {said}"),
+                _ => panic!("call {at} ends with {exit}: {said}"),
+            }
+            assert!(set == old || inode(file) == inode_before, "call {at}: an equal set was written: {said}");
+            assert_eq!(names(file.parent().expect("a folder")).len(), 1, "call {at} leaves something behind");
+            failed += usize::from(exit != 0);
+        }
+    }
+    assert!(failed > 8, "{failed} failed");
+}
+
+#[test]
+fn a_program_that_fails_neither_shortens_a_block_nor_makes_it_seem_right() {
+    let tools = [
+        "awk", "cat", "chmod", "cmp", "cp", "head", "ls", "mktemp", "mv", "sed", "sort", "sync", "tail", "tr",
+    ];
+    with_hosts(OTHERS, |hosts| {
+        if hosts.shell.name == "sh" {
+            // What fails is the same program in every shell.
+            each_failure_is_noticed(&tools, &hosts.path(), |set| {
+                let mut handler = hosts.handler(set);
+                handler.env("HOSTS_ALLOW_EMPTY", "1");
+                handler
+            });
+        }
+    });
+}
+
+#[test]
+fn a_program_that_fails_neither_shortens_the_records_file_nor_makes_it_seem_right() {
+    let tools = ["awk", "cat", "chmod", "cmp", "cp", "mv", "sed", "sort"];
+    let shell = &shells()[0];
+    let folder = Folder::new();
+    let file = folder.write("records", "192.0.2.7\n");
+    each_failure_is_noticed(&tools, &file, |set| {
+        let mut handler = shell.handler("records-file");
+        handler.env("RECORDS_FILE", &file).env("RECORDS_ALLOW_EMPTY", "1").env("PICORED_UP_ADDRS", set);
+        handler
     });
 }
 

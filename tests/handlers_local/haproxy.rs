@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::ports::free_port;
 use crate::run;
 use crate::skip::skip;
-use crate::support::{Folder, Shell, executable, shells, signal, soon, which};
+use crate::support::{Folder, Shell, called, executable, fail_at, failing, shells, signal, soon, which};
 
 #[test]
 fn servers_follow_the_set_and_an_equal_set_says_nothing() {
@@ -242,6 +242,48 @@ fn it_speaks_by_socat_or_by_curl_and_says_what_is_missing() {
         let (exit, said) = run(haproxy.handler(shell, "192.0.2.1").env("PATH", &none.0));
         assert_eq!(exit, 78, "{said}");
         assert!(said.contains("install socat"), "{said}");
+    });
+}
+
+/// No memory for one more process, say. Each call of each program fails in turn, where the set is new and where there is
+/// nothing to do; an empty set would be taken. What was said before stays said, and that is in before out.
+#[test]
+fn a_program_that_fails_puts_nobody_out_and_makes_nothing_seem_right() {
+    with_haproxy(|haproxy, shell| {
+        if shell.name != "sh" {
+            return; // What fails is the same program in every shell.
+        }
+        let bin = failing(&["awk", "grep", "sed", "socat", "sort", "tr"]);
+        let (old, new) = ("192.0.2.1", "192.0.2.2");
+        let handler = |set: &str| {
+            let mut handler = haproxy.handler(shell, set);
+            handler.env("HAPROXY_SERVERS", "a b=192.0.2.2 c").env("HAPROXY_ALLOW_EMPTY", "1");
+            handler
+        };
+        let write = |set: &str| {
+            let (exit, said) = run(&mut handler(set));
+            assert_eq!(exit, 0, "{said}");
+            haproxy.states("web")
+        };
+        let (mut failed, after) = (0, write(new));
+        for set in [old, new] {
+            let before = write(set);
+            let between = ["a ready", "b ready", "c maint"].map(str::to_owned).to_vec();
+            let calls = Folder::new();
+            assert_eq!(run(handler(new).envs(fail_at(usize::MAX, &bin, &calls))).0, 0);
+            for at in 0..called(&calls) {
+                if haproxy.states("web") != before {
+                    write(set);
+                }
+                let (exit, said) = run(handler(new).envs(fail_at(at, &bin, &Folder::new())));
+                let now = haproxy.states("web");
+                assert!(exit == 75 || (exit == 0 && now == after), "call {at} ends with {exit}: {said}");
+                assert!([&before, &between, &after].contains(&&now), "call {at}: {now:?}, {said}");
+                assert!(set == old || now == after, "call {at}: {now:?}, {said}");
+                failed += usize::from(exit != 0);
+            }
+        }
+        assert!(failed > 30, "{failed} failed");
     });
 }
 
