@@ -479,7 +479,7 @@ impl Agent {
         }
         self.gates.tries.want(now, wanted);
         for (own, situation) in self.apps.iter().zip(&mut self.situations) {
-            situation.verified = verified(now, &self.gates.tries, own, situation);
+            situation.verified = verified(&self.gates.tries, own, situation);
         }
     }
 
@@ -587,23 +587,19 @@ fn own_addrs<'a>(situation: &'a AppSituation, i: &'a Instance) -> impl Iterator<
     i.addrs.iter().filter(move |addr| !running(addr)).copied()
 }
 
-/// Of each failed node that P or G shows: its last try. Where there is nothing to try it is as if one had just failed.
-fn verified(now: Instant, tries: &Tries, own: &OwnApp, situation: &AppSituation) -> Vec<Verified> {
-    let failed =
-        situation.instances.iter().filter(|i| i.member == State::Dead && is_shown(own, situation, i));
+/// Of each failed node that P or G shows and that may serve on: its last try, where there is something to try.
+fn verified(tries: &Tries, own: &OwnApp, situation: &AppSituation) -> Vec<Verified> {
+    let shown = situation.instances.iter().filter(|i| i.member == State::Dead && is_shown(own, situation, i));
     let verified = |i: &Instance| {
         let key = Key::Node { app: situation.name.clone(), node: i.node.clone() };
-        let last = match tries.is_wanted(&key) && i.may_still_serve() {
-            true => last_try(tries, &situation.name, i),
-            false => Some(Last { began: now, ended: now, answered: false }),
-        };
-        Verified {
+        let last = last_try(tries, &situation.name, i);
+        (tries.is_wanted(&key) && i.may_still_serve()).then(|| Verified {
             node: i.node.clone(),
             last: last.map(|last| (last.began, last.ended)),
             answered: last.is_some_and(|last| last.answered),
-        }
+        })
     };
-    failed.map(verified).collect()
+    shown.filter_map(verified).collect()
 }
 
 /// Whether a handler is told by one node only, so that there will be records.

@@ -10,14 +10,23 @@ use crate::safety::Address;
 use crate::time::Instant;
 use crate::view::Instance;
 
-/// A try that failed counts for so long after its end.
+/// The failed tries of a round count for so long after the last of them ended.
 const FRESH: Duration = Duration::from_secs(10);
-/// After so long without a result it is asked for again: a try has its own timeout, but may wait for its turn.
+/// A round that waits asks again so often: what is tried or in line already keeps its place.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Whether fresh tries were asked for, and since when they count.
+/// The round of tries that a run waits for, if it is to start.
+///
+/// All tries begun since the round began count until it is over, however many nodes take their turns: a round that
+/// began anew for those that failed first would never end with more nodes than can be tried within [`FRESH`].
 #[derive(Default)]
-pub struct Verify(Option<Instant>);
+pub struct Verify(Option<Round>);
+
+#[derive(Clone, Copy)]
+struct Round {
+    since: Instant,
+    asked: Instant,
+}
 
 impl Verify {
     /// The run is not to start now after all.
@@ -49,31 +58,39 @@ impl Verify {
             self.forget();
             return None;
         }
-        let is_wanted_anew = |since: Instant| {
-            let is_late = since + ASKED_AGAIN_AFTER <= now && tries.iter().any(|v| !v.is_fresh(now, since));
-            is_late || tries.iter().any(|v| v.is_stale(now, since))
-        };
-        let since = match self.0.filter(|&since| !is_wanted_anew(since)) {
-            Some(since) => since,
-            None => {
-                turn.out.actions.push_back(Action::Verify { app: situation.name.clone(), since: now });
-                *self.0.insert(now)
-            }
-        };
-        let missing: Vec<Box<str>> =
-            tries.iter().filter(|v| !v.is_fresh(now, since)).map(|v| v.node.clone()).collect();
-        (!missing.is_empty()).then_some((missing, since + ASKED_AGAIN_AFTER))
+        let current = self.0.filter(|round| !round.is_stale(now, &tries));
+        let mut round = current.unwrap_or(Round { since: now, asked: now });
+        if round.is_over(&tries) {
+            return None;
+        }
+        if current.is_none() || round.asked + ASKED_AGAIN_AFTER <= now {
+            round.asked = now;
+            turn.out.actions.push_back(Action::Verify { app: situation.name.clone(), since: round.since });
+        }
+        self.0 = Some(round);
+        let missing = tries.iter().filter(|v| !v.counts(round.since)).map(|v| v.node.clone());
+        Some((missing.collect(), round.asked + ASKED_AGAIN_AFTER))
+    }
+}
+
+impl Round {
+    /// Each was tried.
+    fn is_over(&self, tries: &[&Verified]) -> bool {
+        tries.iter().all(|tried| tried.counts(self.since))
+    }
+
+    /// It was over long ago, and some did not answer.
+    fn is_stale(&self, now: Instant, tries: &[&Verified]) -> bool {
+        let ended = tries.iter().filter_map(|tried| tried.last).map(|(_, ended)| ended).max();
+        self.is_over(tries)
+            && tries.iter().any(|tried| !tried.answered)
+            && ended.is_some_and(|ended| ended + FRESH <= now)
     }
 }
 
 impl Verified {
-    /// Whether it counts for a run at `now` for which tries since `since` count.
-    fn is_fresh(&self, now: Instant, since: Instant) -> bool {
-        self.last.is_some_and(|(began, ended)| began >= since && (self.answered || ended + FRESH > now))
-    }
-
-    /// Whether it did count, and is too old by now.
-    fn is_stale(&self, now: Instant, since: Instant) -> bool {
-        self.last.is_some_and(|(began, _)| began >= since) && !self.is_fresh(now, since)
+    /// Whether it was tried in the round since then.
+    fn counts(&self, since: Instant) -> bool {
+        self.last.is_some_and(|(began, _)| began >= since)
     }
 }

@@ -12,8 +12,6 @@ use crate::time::Instant;
 pub const VERIFY_EVERY: Duration = Duration::from_secs(30);
 /// A connection that did not answer within this does not.
 pub const TRY_TIMEOUT: Duration = Duration::from_secs(5);
-/// A failed try older than this is no ground to start a run (`interfaces`, section 5, gate 5).
-pub const FRESH: Duration = Duration::from_secs(10);
 /// What could not even be tried is tried again after this.
 pub const UNTRIED_AGAIN: Duration = Duration::from_secs(2);
 
@@ -64,6 +62,8 @@ struct Entry {
     answered_at: Option<Instant>,
     /// Since the last try that said something, one could not be made: it is not known how it would answer now.
     untried: bool,
+    /// A run waits for a try that begins then or later. None: not, or there was one.
+    asked: Option<Instant>,
     phase: Phase,
 }
 
@@ -77,6 +77,8 @@ enum Phase {
         /// Connections that could be begun. Of several addresses some may be out of this node's reach for good (IPv6,
         /// say); but where there is none at all, nothing was tried.
         made: usize,
+        /// A run waits for it.
+        counts: bool,
     },
 }
 
@@ -107,6 +109,7 @@ impl Tries {
                     last: None,
                     answered_at: None,
                     untried: false,
+                    asked: None,
                     phase: Phase::Waiting { at: now },
                 }),
             }
@@ -115,16 +118,14 @@ impl Tries {
         self.start_due(now);
     }
 
-    /// A run waits for tries of the failed nodes of `app`: of those that began before `since`, or failed too long ago,
-    /// a new one begins.
+    /// A run waits for tries of the failed nodes of `app`: where none began at `since` or later, one does as soon as there
+    /// is room. To ask again changes nothing, and what another run waits for is not given up: so each round ends once
+    /// all that was in line before it, and its own tries, had their turn.
     pub fn refresh(&mut self, now: Instant, app: &str, since: Instant) {
         for entry in &mut self.entries {
-            let is_meant = matches!(&entry.wanted.key, Key::Node { app: of, .. } if **of == *app);
-            if !is_meant || !entry.is_stale(now, since) {
-                continue;
+            if matches!(&entry.wanted.key, Key::Node { app: of, .. } if **of == *app) {
+                self.steps.extend(entry.ask(now, since));
             }
-            let phase = core::mem::replace(&mut entry.phase, Phase::Waiting { at: now });
-            self.steps.extend(phase.aborts());
         }
         self.start_due(now);
     }
@@ -254,7 +255,8 @@ impl Tries {
                 open.push(self.last_id);
                 self.steps.push_back(Step::Start { id: self.last_id, target: target.clone() });
             }
-            entry.phase = Phase::Running { began: now, open, made: entry.wanted.targets.len() };
+            let (made, counts) = (entry.wanted.targets.len(), entry.asked.is_some());
+            entry.phase = Phase::Running { began: now, open, made, counts };
         }
     }
 
@@ -275,7 +277,9 @@ impl Entry {
             self.phase = Phase::Waiting { at: now + UNTRIED_AGAIN };
             return phase.aborts();
         }
-        self.phase = Phase::Waiting { at: (began + self.wanted.every).max(now) };
+        self.asked = self.asked.filter(|&asked| asked > began);
+        let next = self.asked.unwrap_or((began + self.wanted.every).max(now));
+        self.phase = Phase::Waiting { at: next };
         self.last = Some(Last { began, ended: now, answered });
         if answered {
             self.answered_at = Some(now);
@@ -294,13 +298,23 @@ impl Entry {
         self
     }
 
-    /// Whether a run that wants tries begun at `since` or later must wait for a new one.
-    fn is_stale(&self, now: Instant, since: Instant) -> bool {
-        match (&self.phase, self.last) {
-            (Phase::Running { began, .. }, _) => *began < since,
-            (_, None) => true,
-            (_, Some(last)) => last.began < since || (!last.answered && last.ended + FRESH <= now),
+    /// A try is to begin at `since` or later, if none did.
+    fn ask(&mut self, now: Instant, since: Instant) -> Vec<Step> {
+        match &mut self.phase {
+            Phase::Running { began, counts, .. } if *began >= since => *counts = true,
+            // It comes to its end first, since another run waits for it.
+            Phase::Running { counts: true, .. } => self.asked = self.asked.max(Some(since)),
+            Phase::Running { .. } => {
+                self.asked = Some(since);
+                return core::mem::replace(&mut self.phase, Phase::Waiting { at: now }).aborts();
+            }
+            Phase::Waiting { at } if self.last.is_none_or(|last| last.began < since) => {
+                *at = (*at).min(now);
+                self.asked = self.asked.max(Some(since));
+            }
+            Phase::Waiting { .. } => {}
         }
+        Vec::new()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::world::World;
 use crate::{invariants, millis, rules, secs};
 
 /// An attempt at a public address failed if it was given up after so long.
-const TRY_TIMEOUT: std::time::Duration = secs(5);
+pub const TRY_TIMEOUT: std::time::Duration = secs(5);
 
 /// Something on its way.
 pub struct Entry {

@@ -15,7 +15,7 @@ use crate::disk::{Disk, Memory};
 use crate::electorate::Shadow;
 use crate::engine::Entry;
 use crate::secs;
-use crate::settings::{Settings, first_address};
+use crate::settings::{Settings, first_address, second_address};
 use crate::told::Told;
 
 /// How an application answers its check.
@@ -338,6 +338,11 @@ impl Node {
     pub fn noted(&self, event: &str, node: &str, since: Instant) -> Option<Instant> {
         let is_it = |note: &&Note| note.at >= since && note.event == event && note.node == node;
         self.notes.iter().find(is_it).map(|note| note.at)
+    }
+
+    /// Its address, or the second one that it has where all are dual-stack.
+    pub fn publishes(&self, addr: IpAddr) -> bool {
+        addr == self.addr.ip() || addr == second_address(self.index)
     }
 
     /// When this node said `event` about `node` last.

@@ -148,12 +148,12 @@ impl World {
     fn names_of(&self, addrs: &[IpAddr]) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         for node in &self.nodes {
-            if addrs.contains(&node.addr.ip()) {
+            if addrs.iter().any(|addr| node.publishes(*addr)) {
                 found.push(node.name.clone());
             }
         }
         for addr in addrs {
-            if self.nodes.iter().all(|node| node.addr.ip() != *addr) {
+            if !self.nodes.iter().any(|node| node.publishes(*addr)) {
                 found.push(addr.to_string());
             }
         }

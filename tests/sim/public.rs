@@ -47,7 +47,7 @@ impl World {
         let there = match witness_at(addr) {
             Some(witness) if self.witness_off.contains(&witness) => return None,
             Some(_) => INTERNET,
-            None => self.nodes.iter().position(|node| node.addr.ip() == addr.ip())?,
+            None => self.nodes.iter().position(|node| node.publishes(addr.ip()))?,
         };
         let delay = self.round_trip(from, there)?;
         if there == INTERNET {

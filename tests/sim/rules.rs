@@ -2,11 +2,13 @@
 //! by what its node was told, shows and tried, and by what the world knows and the node cannot.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use picored::delivery::Place;
 use picored::safety::{AllDown, OnNoQuorum};
 
 use crate::electorate::Share;
+use crate::engine::TRY_TIMEOUT;
 use crate::node::Tried;
 use crate::observe::{Seen, names_of};
 use crate::settings::{Settings, app_port, witness_address};
@@ -15,17 +17,19 @@ use crate::world::World;
 use crate::{invariants, secs};
 
 /// A try counts for a run that begins so long after its end.
-const FRESH: std::time::Duration = secs(10);
+const FRESH: Duration = secs(10);
+/// So many failed nodes are tried at once if each has two addresses.
+const TRIES_AT_ONCE: usize = 8;
 /// Those that are missing are tried again after 30 s, for 5 s.
-const TRIED_AGAIN: std::time::Duration = secs(30);
+const TRIED_AGAIN: Duration = secs(30);
 /// A witness's answer counts for so long.
-const WITNESSED: std::time::Duration = secs(30);
+const WITNESSED: Duration = secs(30);
 /// A failed node stays for so long in any case.
-const DOWN_AFTER: std::time::Duration = secs(5);
+const DOWN_AFTER: Duration = secs(5);
 /// One that came back stays out for so long.
-const HOLD_UP: std::time::Duration = secs(15);
+const HOLD_UP: Duration = secs(15);
 /// So long after the last disturbance all that is to be known is known to all.
-const CALM: std::time::Duration = secs(120);
+const CALM: Duration = secs(120);
 
 /// One run, with all that is needed to judge it.
 struct Case<'a> {
@@ -238,13 +242,19 @@ impl Case<'_> {
             match self.tried(world, addr) {
                 None => return Err("which it never tried"),
                 Some(tried) if tried.answered => return Err("which answers it"),
-                Some(tried) if world.now.since(tried.ended) >= FRESH => {
+                Some(tried) if world.now.since(tried.ended) >= FRESH + self.round() => {
                     return Err("which it tried long ago");
                 }
                 Some(_) => {}
             }
         }
         Ok(())
+    }
+
+    /// How much longer ago than the last try of a round the first may have ended: they take turns.
+    fn round(&self) -> Duration {
+        let failed = self.told.members.iter().filter(|shown| shown.member == "failed").count();
+        TRY_TIMEOUT * (failed.saturating_sub(1) / TRIES_AT_ONCE) as u32
     }
 
     /// Only who runs and is up comes in, and one that was failed not at once.

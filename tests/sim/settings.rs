@@ -1,7 +1,7 @@
 //! What the cluster's nodes have in common, and what configuration a node makes of it.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use picored::agent::{self, AppConfig};
@@ -37,6 +37,8 @@ pub struct Settings {
     pub all_down: AllDown,
     /// Others make sure at a failed node's public address before they remove it.
     pub verify: bool,
+    /// Each node publishes an IPv6 address, too.
+    pub dual_stack: bool,
     /// One `sync` handler named `dns` for all apps.
     pub handler: bool,
     /// Other handlers, besides `dns`.
@@ -71,6 +73,7 @@ impl Default for Settings {
             min_up: MinUp::Count(1),
             all_down: AllDown::Keep,
             verify: true,
+            dual_stack: false,
             handler: true,
             handlers: Vec::new(),
             exec: false,
@@ -101,6 +104,11 @@ pub fn app_port(index: usize) -> u16 {
 /// The first gossip address of the node with this index.
 pub fn first_address(index: usize) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::new(10, 0, (index / 200) as u8, (index % 200) as u8 + 1).into(), 7_946)
+}
+
+/// What the node with this index publishes besides, if all are dual-stack.
+pub fn second_address(index: usize) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, index as u16 + 1).into()
 }
 
 pub fn witness_address(index: usize) -> SocketAddr {
@@ -158,7 +166,10 @@ impl Settings {
             apps: (0..self.apps.len()).map(|index| self.app(index)).collect(),
             handlers: self.all_handlers(),
             safety: self.safety(),
-            publish: Vec::new(),
+            publish: match self.dual_stack {
+                true => vec![advertise.ip(), second_address(index)],
+                false => Vec::new(),
+            },
             tags: Vec::new(),
             keys_file: None,
         }

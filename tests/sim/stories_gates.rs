@@ -9,7 +9,7 @@ use crate::stories::{
     DOWN_WITHIN, NODE_DOWN_WITHIN, RESYNC, is_right, never_empty, others, runner, runs, web, with,
 };
 use crate::world::{Down, World};
-use crate::{for_seeds, millis, mins, secs};
+use crate::{for_seeds, millis, mins, say, secs};
 
 /// No run but `resync` may begin while `disturbance` lasts and for a while after it; the records stay.
 fn changes_nothing(
@@ -678,5 +678,29 @@ fn a_restart_of_the_runner_does_not_shorten_hold_up() {
         is_right(&mut world, mins(1), "it is back");
         let took = world.now.since(back);
         assert!(took > secs(12), "{}", world.blame(&format!("published after {took:?}")));
+    });
+}
+
+/// Goal: many more failed nodes than can be tried within the time that a failed try counts go in the end, and the
+/// connections of the one that tries them keep to their limit.
+/// Method: 30 of 40 machines, each with two addresses, lose their power at once, and nobody refuses a connection.
+#[test]
+fn thirty_of_forty_dual_stack_nodes_that_fail_at_once_go_in_the_end() {
+    for_seeds(1, |seed| {
+        let mut world = with(seed, 40, |settings| (settings.quorum, settings.dual_stack) = (false, true));
+        world.inspect_every = mins(1);
+        never_empty(&mut world);
+        world.always("no more than 16 connections to others at once", |world| {
+            let open = |node: &crate::node::Node| {
+                node.attempts.values().filter(|attempt| attempt.public.is_some()).count() <= 16
+            };
+            world.nodes.iter().all(open)
+        });
+        let (since, gone) = (world.now, world.names().split_off(10));
+        gone.iter().for_each(|name| world.crash(name, Down::Machine));
+        let took = world.expect_within(mins(10), "they are gone", |world| world.records("web").len() == 10);
+        world.run_for(mins(5));
+        is_right(&mut world, secs(1), "it stays so");
+        say(&format!("30 of 40 were gone after {took:?}, by {} runs", runs(&world, since)));
     });
 }

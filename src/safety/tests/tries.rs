@@ -4,7 +4,7 @@ use super::*;
 use crate::check::attempt::Outcome;
 use crate::limits::{ADDRESSES_PER_INSTANCE_MAX, VERIFY_TRIES_MAX};
 use crate::safety::verify::{
-    FRESH, Key, Last, Step, TRY_TIMEOUT, Tries, TryId, UNTRIED_AGAIN, VERIFY_EVERY, Wanted,
+    Key, Last, Step, TRY_TIMEOUT, Tries, TryId, UNTRIED_AGAIN, VERIFY_EVERY, Wanted,
 };
 
 fn key(node: &str) -> Key {
@@ -85,8 +85,45 @@ fn a_run_is_given_tries_begun_after_all_its_waits() {
     assert_eq!(steps(&mut tries), (vec![], vec![]), "it is fresh");
     tries.refresh(at(5), "db", at(5));
     assert_eq!(steps(&mut tries), (vec![], vec![]), "another app's");
-    tries.refresh(at(4) + FRESH, "web", at(3));
-    assert_eq!(steps(&mut tries).0.len(), 1, "failed too long ago");
+    tries.refresh(at(20), "web", at(3));
+    assert_eq!(
+        steps(&mut tries),
+        (vec![], vec![]),
+        "it counts until its round is over, however long that takes"
+    );
+    tries.refresh(at(20), "web", at(20));
+    assert_eq!(steps(&mut tries).0.len(), 1, "the next round");
+}
+
+/// Goal: a round ends, and keeps to the limit, with many more addresses than can be tried at once; nor does another
+/// run that asks for newer tries all the time keep it from its end.
+#[test]
+fn a_round_ends_however_many_there_are_and_however_often_others_ask() {
+    const NODES: usize = 40;
+    let names: Vec<String> = (0..NODES).map(|n| format!("n{n:02}")).collect();
+    for ask_every in [1, 3, 7, 60] {
+        let mut tries = Tries::default();
+        tries.want(at(0), names.iter().map(|name| wanted(name, 0, 2)).collect());
+        let mut open: Vec<TryId> = Vec::new();
+        // What runs when the round begins may come to its end, then its own tries take this long at most, each.
+        let turns = (2 * NODES).div_ceil(VERIFY_TRIES_MAX) as u64;
+        let end = 2 + (1 + 2 * turns) * TRY_TIMEOUT.as_secs();
+        for now in 2..=end {
+            tries.handle_timeout(at(now));
+            if now == 2 || now % 10 == 0 {
+                tries.refresh(at(now), "web", at(2));
+            }
+            if now % ask_every == 0 {
+                tries.refresh(at(now), "web", at(now));
+            }
+            let (started, aborted) = steps(&mut tries);
+            open.extend(started);
+            open.retain(|id| !aborted.contains(id));
+            assert!(open.len() <= VERIFY_TRIES_MAX, "{} at {now}", open.len());
+        }
+        let counts = |name: &&String| tries.last(&key(name)).is_some_and(|last| last.began >= at(2));
+        assert_eq!(names.iter().filter(counts).count(), NODES, "asked every {ask_every} s");
+    }
 }
 
 #[test]
