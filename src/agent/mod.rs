@@ -423,8 +423,8 @@ impl Agent {
     /// A handler's run ended; `output` is the end of what it printed.
     pub fn handle_exit(&mut self, now: Instant, id: RunId, exit: Exit, output: &[u8]) {
         self.begin(now);
-        match self.delivery.rehearsal_ended(id, &exit) {
-            Some(rehearsed) => self.tell_rehearsed(now, &rehearsed, &exit, output),
+        match self.delivery.rehearsal_ended(id, &exit, output) {
+            Some(rehearsed) => self.tell_rehearsed(now, &rehearsed, &exit),
             None => self.delivery.handle_exit(now, id, exit, output),
         }
         self.dirty = true;

@@ -6,19 +6,13 @@ use crate::control::{Rehearsed as Shown, error_line, reply_line};
 use crate::delivery::Rehearsed;
 use crate::delivery::rehearsal::Wanted;
 use crate::delivery::run::Run;
-use crate::limits::OUTPUT_MAX;
+use crate::delivery::secrets::MASK;
 use crate::time::Instant;
-
-/// Shown instead of a value of `env_file`.
-const MASK: &str = "********";
-/// Shorter values are not looked for in what was printed: they would be found everywhere.
-const SECRET_MIN: usize = 4;
 
 /// Who waits for the end of the rehearsal, and what is known before that.
 pub struct Audience {
     client: ClientId,
     shown: Shown,
-    secrets: Vec<Box<str>>,
 }
 
 impl Agent {
@@ -59,19 +53,14 @@ impl Agent {
             stdin: String::from_utf8_lossy(&run.stdin).into_owned(),
             ..Shown::default()
         };
-        let secrets = run.env.iter().filter(|(name, text)| is_secret(name) && text.len() >= SECRET_MIN);
-        Audience { client, shown, secrets: secrets.map(|(_, text)| text.clone()).collect() }
+        Audience { client, shown }
     }
 
-    pub(super) fn tell_rehearsed(&mut self, now: Instant, rehearsed: &Rehearsed, exit: &Exit, output: &[u8]) {
+    pub(super) fn tell_rehearsed(&mut self, now: Instant, rehearsed: &Rehearsed, exit: &Exit) {
         self.dirty = true;
         self.tell(news::rehearsed(now, &rehearsed.handler, exit));
-        let Some(Audience { client, mut shown, secrets }) = self.persons.audience.take() else { return };
-        let end = output.get(output.len().saturating_sub(OUTPUT_MAX)..).unwrap_or_default();
-        shown.output = String::from_utf8_lossy(end).into_owned();
-        for secret in secrets {
-            shown.output = shown.output.replace(&*secret, MASK);
-        }
+        let Some(Audience { client, mut shown }) = self.persons.audience.take() else { return };
+        shown.output = rehearsed.output.clone();
         shown.exit = news::exit_text(exit);
         (shown.succeeded, shown.meaning) = (rehearsed.ok, rehearsed.meaning.into());
         shown.took_ms = u64::try_from(now.since(rehearsed.started).as_millis()).unwrap_or(u64::MAX);

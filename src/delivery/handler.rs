@@ -11,6 +11,7 @@ use super::record::Record;
 use super::retry::{self, Meaning};
 use super::run::Run;
 use super::saved::SavedHandler;
+use super::secrets::Secrets;
 use super::serf::Calls;
 use super::waiting::Waiting;
 use super::{
@@ -80,6 +81,8 @@ pub struct Running {
     job: usize,
     pub started: Instant,
     stage: Stage,
+    /// Of the configuration that it was started with: a reload may have brought another one.
+    secrets: Secrets,
 }
 
 /// How far a run is on its way to its end.
@@ -206,7 +209,7 @@ impl Handler {
         let id = turn.out.next_id;
         turn.out.next_id = id.wrapping_add(1);
         turn.out.actions.push_back(Action::Run { id, run: Box::new(run) });
-        let running = Running::new(id, job, turn.now, self.config.timeout);
+        let running = Running::new(id, job, turn.now, &self.config);
         self.wake = earliest([self.wake, running.deadline()]);
         self.running = Some(running);
         self.turn = job + 1;
@@ -264,7 +267,7 @@ impl Handler {
             ended: Some(now),
             exit: Some(exit.clone()),
             ok: meaning == Meaning::Done,
-            output: printable(output),
+            output: printable(&running.said(output)),
         };
         match &mut self.work {
             Work::Jobs(jobs) => {
@@ -473,8 +476,16 @@ fn step_jobs(
 }
 
 impl Running {
-    pub fn new(id: RunId, job: usize, now: Instant, timeout: Duration) -> Self {
-        Self { id, job, started: now, stage: Stage::Running { term_at: now + timeout } }
+    pub fn new(id: RunId, job: usize, now: Instant, config: &Config) -> Self {
+        let stage = Stage::Running { term_at: now + config.timeout };
+        Self { id, job, started: now, stage, secrets: Secrets::of(config) }
+    }
+
+    /// The end of what it printed, without secrets.
+    pub fn said(&self, output: &[u8]) -> String {
+        let masked = self.secrets.mask(output);
+        let end = masked.get(masked.len().saturating_sub(OUTPUT_MAX)..).unwrap_or_default();
+        String::from_utf8_lossy(end).into_owned()
     }
 
     /// Not even KILL ended it.
@@ -508,10 +519,8 @@ impl Running {
     }
 }
 
-/// The end of what a run printed, fit to be shown.
-fn printable(output: &[u8]) -> Box<str> {
-    let end = output.get(output.len().saturating_sub(OUTPUT_MAX)..).unwrap_or_default();
-    let text = String::from_utf8_lossy(end);
+/// What a run said, fit for a terminal.
+fn printable(text: &str) -> Box<str> {
     let shown = |c: char| match c {
         '\n' | '\t' => c,
         _ if c.is_control() => '?',

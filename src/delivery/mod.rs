@@ -13,6 +13,7 @@ pub mod rehearsal;
 mod retry;
 pub mod run;
 mod saved;
+pub mod secrets;
 mod serf;
 mod verify;
 mod waiting;

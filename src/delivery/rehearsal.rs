@@ -61,6 +61,8 @@ pub struct Rehearsed {
     pub handler: Box<str>,
     pub started: Instant,
     pub ok: bool,
+    /// The end of what it printed, without secrets.
+    pub output: String,
     /// What picored does after a run that ends so; for people.
     pub meaning: &'static str,
 }
@@ -82,14 +84,14 @@ impl Delivery {
         let run = rehearsed(handler, now, world, wanted)?;
         let id = self.out.next_id;
         self.out.next_id = id.wrapping_add(1);
-        let running = Running::new(id, 0, now, handler.config.timeout);
+        let running = Running::new(id, 0, now, &handler.config);
         self.rehearsal = Some(Rehearsal { handler: wanted.handler.into(), running });
         self.out.actions.push_back(Action::Run { id, run: Box::new(run.clone()) });
         Ok(run)
     }
 
     /// `Some` if it is the rehearsal that ended.
-    pub fn rehearsal_ended(&mut self, id: RunId, exit: &Exit) -> Option<Rehearsed> {
+    pub fn rehearsal_ended(&mut self, id: RunId, exit: &Exit, output: &[u8]) -> Option<Rehearsed> {
         let Rehearsal { handler, running } = self.rehearsal.take_if(|it| it.running.id == id)?;
         let meaning = retry::meaning(exit, running.is_timed_out());
         let text = match meaning {
@@ -98,7 +100,8 @@ impl Delivery {
             Meaning::Failed if running.is_timed_out() => "over its timeout, so failed: tried again later",
             _ => "failed: tried again later",
         };
-        Some(Rehearsed { handler, started: running.started, ok: meaning == Meaning::Done, meaning: text })
+        let (ok, output) = (meaning == Meaning::Done, running.said(output));
+        Some(Rehearsed { handler, started: running.started, ok, output, meaning: text })
     }
 
     /// TERM at the handler's timeout, KILL a little later.

@@ -96,3 +96,29 @@ fn who_is_held_by_a_stuck_run_from_before_the_reload_says_that_it_is_not_able() 
     scene.run_for(secs(3));
     assert_eq!(scene.tag_shown(), "r:1:?");
 }
+
+/// Goal: neither the log nor `status` shows a secret that a run printed, and a reload in mid-run that takes the secret
+/// out of the configuration changes nothing of that.
+#[test]
+fn what_a_run_printed_is_kept_without_the_secrets_that_it_was_given() {
+    let mut config = sync_one();
+    config.env.extend([("TOKEN".into(), "hunter22".into()), ("TSIG".into(), "sha:name:c2VjcmV0".into())]);
+    config.secrets = vec!["TOKEN".into(), "TSIG".into()];
+    let mut scene = Scene::new(config);
+    scene.run_for(secs(3));
+    let (id, _) = scene.only_run();
+    reload(&mut scene, sync_one());
+    let said = b"401 for hunter22\nkey c2VjcmV0 of example.com refused\n";
+    scene.delivery.handle_exit(scene.now, id, Exit::Code(1), said);
+    scene.look();
+    let masked = "401 for ********\nkey ******** of example.com refused";
+    assert_eq!(
+        scene.status(|status| status.last.as_ref().map(|last| last.output.to_string())).as_deref(),
+        Some(masked)
+    );
+    let reported = scene.actions.iter().find_map(|action| match action {
+        Action::Report(Report { what: ReportKind::Failed { output, .. }, .. }) => Some(&**output),
+        _ => None,
+    });
+    assert_eq!(reported, Some(masked));
+}
