@@ -11,6 +11,8 @@ use rustix::fs::Access;
 use crate::config::{Config, Problem};
 use crate::limits::CONFIG_FILE_MAX;
 
+/// A longer program is not looked through for what it sources.
+const SCRIPT_MAX: usize = 64 * 1024;
 /// Permission bits: others may read; others may write; anybody may execute.
 const READABLE: u32 = 0o044;
 /// See [`READABLE`].
@@ -179,7 +181,8 @@ enum Flaw {
 /// Whether picored, as the user that it runs as, can and may run this program.
 ///
 /// It must be an executable regular file. As root neither it nor its folder may be writable by
-/// others than root: group and others count, a sticky folder such as /tmp too (`interfaces`, 4.2).
+/// others than root: group and others count, a sticky folder such as /tmp too (`interfaces`, 4.2). The same goes for
+/// what a script names that lies beside it and ends in `.sh`: that is what it runs as a part of itself.
 pub fn check_program(path: &Path) -> Result<(), String> {
     look_at_program(path, rustix::process::geteuid().is_root()).map_err(|flaw| match flaw {
         Flaw::Unsafe(why) | Flaw::Unusable(why) => why,
@@ -187,24 +190,45 @@ pub fn check_program(path: &Path) -> Result<(), String> {
 }
 
 fn look_at_program(path: &Path, root: bool) -> Result<(), Flaw> {
-    let unusable = |why: &str| Flaw::Unusable(format!("{}: {why}", path.display()));
-    let metadata = fs::metadata(path).map_err(|error| unusable(&reason(&error)))?;
+    let metadata = fs::metadata(path).map_err(|error| unusable(path, &reason(&error)))?;
     if !metadata.is_file() {
-        return Err(unusable("is not a regular file"));
+        return Err(unusable(path, "is not a regular file"));
     }
     if root {
-        // The folder where the name stands, and the one where the file does, if it is a link.
-        let real = fs::canonicalize(path).map_err(|error| unusable(&reason(&error)))?;
-        only_roots(path, &metadata)?;
-        for folder in [path.parent(), real.parent()].into_iter().flatten() {
-            let metadata = fs::metadata(folder).map_err(|error| unusable(&reason(&error)))?;
-            only_roots(folder, &metadata)?;
-        }
+        is_roots(path)?;
+        sourced(path).iter().try_for_each(|part| is_roots(part))?;
     }
     if metadata.mode() & EXECUTABLE == 0 || rustix::fs::access(path, Access::EXEC_OK).is_err() {
-        return Err(unusable("is not executable (chmod +x)"));
+        return Err(unusable(path, "is not executable (chmod +x)"));
     }
     Ok(())
+}
+
+/// The file, the folder where its name stands, and the one where the file does, if it is a link.
+fn is_roots(path: &Path) -> Result<(), Flaw> {
+    let real = fs::canonicalize(path).map_err(|error| unusable(path, &reason(&error)))?;
+    for path in [Some(path), path.parent(), real.parent()].into_iter().flatten() {
+        let metadata = fs::metadata(path).map_err(|error| unusable(path, &reason(&error)))?;
+        only_roots(path, &metadata)?;
+    }
+    Ok(())
+}
+
+/// The files beside a script whose names, which end in `.sh`, stand in its text.
+fn sourced(script: &Path) -> Vec<PathBuf> {
+    let text = read_bounded(script, SCRIPT_MAX).map(|(text, _)| text).unwrap_or_default();
+    if !text.starts_with("#!") {
+        return Vec::new();
+    }
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let mut names: Vec<&str> = text.split(|c| !is_of_name(c)).filter(|word| word.ends_with(".sh")).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|name| script.with_file_name(name)).filter(|path| path.is_file()).collect()
+}
+
+fn unusable(path: &Path, why: &str) -> Flaw {
+    Flaw::Unusable(format!("{}: {why}", path.display()))
 }
 
 fn only_roots(path: &Path, metadata: &Metadata) -> Result<(), Flaw> {
@@ -334,6 +358,27 @@ mod tests {
         folder.set_mode("p", 0o755);
         folder.set_mode("", 0o1777);
         assert!(matches!(look_at_program(path, true), Err(Flaw::Unsafe(_))), "a sticky folder");
+    }
+
+    /// Method: of the files beside a script only the one that it names counts.
+    #[test]
+    fn root_runs_no_script_whose_part_others_may_write() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root's own files are fine at first.
+        }
+        let folder = Folder::new();
+        let script = "#!/bin/sh\nlib=${0%/*}/dns-api.sh\n. \"$lib\"\n. /none/there.sh\n";
+        let path = folder.file("p", script, 0o755);
+        folder.file("other.sh", "", 0o666);
+        let why = |path: &Path| check_program(path).err();
+        assert_eq!(why(&path), None, "the part is missing, which the script says");
+        folder.file("dns-api.sh", "", 0o644);
+        assert_eq!(why(&path), None);
+        folder.set_mode("dns-api.sh", 0o646);
+        let said = why(&path).expect("refused");
+        assert!(said.contains("dns-api.sh can be written by others (mode 0646)"), "{said}");
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/handlers/hetzner");
+        assert_eq!(sourced(&shipped), [shipped.with_file_name("dns-api.sh")]);
     }
 
     #[test]
