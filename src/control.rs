@@ -126,6 +126,8 @@ pub struct Why {
     pub node: String,
     /// `null` while gates 1 to 4 let this node act, else why they do not.
     pub waiting: Option<String>,
+    /// What was left out because there is too much; `null`: nothing.
+    pub short: Option<String>,
     pub apps: Vec<WhyApp>,
 }
 

@@ -12,7 +12,7 @@ use crate::membership::NotForgotten;
 use crate::time::Instant;
 
 /// A client that is sent more than its limit is dropped without a word.
-const LINE_MAX: usize = CLIENT_BACKLOG_MAX / 2;
+pub(super) const LINE_MAX: usize = CLIENT_BACKLOG_MAX / 2;
 
 impl Agent {
     pub(super) fn answer(&mut self, now: Instant, client: ClientId, uid: Option<u32>, line: &[u8]) {

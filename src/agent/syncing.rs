@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use crate::agent::{Agent, ClientId};
 use crate::control::{SyncJob, Synced, error_line, reply_line};
-use crate::delivery::{Config, HandlerStatus, Mode, Place, rehearsal};
+use crate::delivery::{Config, HandlerStatus, Mode, Place, Waiting, rehearsal};
 use crate::membership::Member;
 use crate::safety::Address;
 use crate::time::Instant;
@@ -23,16 +23,18 @@ impl Agent {
         if let Err(error) = ends.and_then(|()| self.can_sync(handler)) {
             return self.reply(client, error_line(&error));
         }
-        let jobs = self.plan(now, handler, dry_run);
+        let before = self.jobs_before(now);
         if !dry_run {
-            if force {
-                let names = jobs.iter().map(|job| job.handler.clone());
-                let names: std::collections::BTreeSet<String> = names.collect();
-                names.iter().for_each(|name| self.skip_max_remove(now, name));
-            }
+            let meant = self.delivery.configs().filter(|config| is_meant(config, handler));
+            let meant: Vec<Box<str>> = meant.map(|config| config.name.clone()).collect();
+            meant.iter().filter(|_| force).for_each(|name| self.skip_max_remove(now, name));
             self.delivery.sync(now, handler);
+            // What begins by it, and what it still waits for, is known when all was looked at.
             self.dirty = true;
+            self.look_again(now);
+            self.store.note_change();
         }
+        let jobs = self.plan(now, handler, dry_run, &before);
         self.reply(client, reply_line(&Synced { dry_run, jobs }));
     }
 
@@ -59,39 +61,58 @@ impl Agent {
         }
     }
 
-    fn plan(&self, now: Instant, handler: Option<&str>, dry_run: bool) -> Vec<SyncJob> {
+    /// Who the runner is of each job, and whether it runs, before a person's word changes that.
+    fn jobs_before(&self, now: Instant) -> Vec<Before> {
         let members: Vec<&Member> = self.membership.members().collect();
         let world = self.world(now, &members);
-        let jobs =
-            self.delivery.status(&world).into_iter().filter(|job| {
-                is_told_sets(job.config) && handler.is_none_or(|name| *job.config.name == *name)
-            });
-        jobs.filter_map(|job| self.plan_job(&job, dry_run)).collect()
+        let before = |job: HandlerStatus<'_>| Before {
+            handler: job.config.name.clone(),
+            app: job.app.map(Into::into),
+            is_running: job.phase == "running",
+            runner: job.runner,
+        };
+        self.delivery.status(&world).into_iter().map(before).collect()
     }
 
-    fn plan_job(&self, job: &HandlerStatus<'_>, dry_run: bool) -> Option<SyncJob> {
+    fn plan(&self, now: Instant, handler: Option<&str>, dry_run: bool, before: &[Before]) -> Vec<SyncJob> {
+        let members: Vec<&Member> = self.membership.members().collect();
+        let world = self.world(now, &members);
+        let jobs = self.delivery.status(&world).into_iter().filter(|job| is_meant(job.config, handler));
+        let was = |job: &HandlerStatus<'_>| {
+            before.iter().find(|was| was.handler == job.config.name && was.app.as_deref() == job.app)
+        };
+        jobs.filter_map(|job| self.plan_job(&job, dry_run, was(&job)?)).collect()
+    }
+
+    fn plan_job(&self, job: &HandlerStatus<'_>, dry_run: bool, was: &Before) -> Option<SyncJob> {
         let name = job.app?;
         let situation = self.situations.iter().find(|situation| *situation.name == *name)?;
         let verdict = situation.verdict_for(&job.config.name);
-        let before = self.told_by(&job.config.name, name).unwrap_or_default();
+        let told = self.told_by(&job.config.name, name);
+        let shown = told.as_deref().unwrap_or_default();
         let publish = verdict.publish.as_deref();
         let lacking = |set: &[Address], other: &[Address]| -> Vec<String> {
             let lacks = |addr: &IpAddr| other.iter().all(|entry| entry.addr != *addr);
             set.iter().map(|entry| entry.addr).filter(lacks).map(|addr| addr.to_string()).collect()
         };
-        let is_one = job.config.place == Place::One;
-        let is_runner = !is_one || job.runner.as_deref() == Some(&*self.identity.node);
-        let text = self.what_happens(job, publish.is_some(), is_runner, dry_run);
-        let can = self.can_start_runs().is_ok() && self.may_act.is_ok() && publish.is_some() && !job.gave_up;
+        let happens = self.what_happens(job, publish.is_some(), was, dry_run);
+        let (here, mut text) = match happens {
+            Ok(text) => (true, text),
+            Err(text) => (false, text),
+        };
+        let is_said = matches!(job.waiting, Some(Waiting::Unseen(_)));
+        if told.is_none() && publish.is_some() && !is_said {
+            text.push_str(" (it is not known what is published, so all of the set counts as added)");
+        }
         Some(SyncJob {
             handler: job.config.name.to_string(),
             app: name.into(),
             publish: publish.map(|set| set.iter().map(|entry| entry.addr.to_string()).collect()),
-            add: publish.map(|set| lacking(set, &before)).unwrap_or_default(),
-            remove: publish.map(|set| lacking(&before, set)).unwrap_or_default(),
+            add: publish.map(|set| lacking(set, shown)).unwrap_or_default(),
+            remove: publish.map(|set| lacking(shown, set)).unwrap_or_default(),
             guard: verdict.guard.as_ref().map(ToString::to_string),
-            runner: job.runner.as_deref().map(str::to_owned),
-            here: can && (is_runner || !dry_run),
+            runner: was.runner.as_deref().map(str::to_owned),
+            here,
             text,
         })
     }
@@ -102,26 +123,59 @@ impl Agent {
         by.into_iter().find(|(name, _)| **name == *handler).and_then(|(_, set)| set)
     }
 
-    fn what_happens(&self, job: &HandlerStatus<'_>, has_set: bool, is_runner: bool, dry_run: bool) -> String {
-        let name = &job.config.name;
-        if let Err(reason) = self.can_start_runs() {
-            return format!("runs nothing: {reason}");
+    /// What comes of it here; `Err`: nothing. In words for a person.
+    fn what_happens(
+        &self,
+        job: &HandlerStatus<'_>,
+        has_set: bool,
+        was: &Before,
+        dry_run: bool,
+    ) -> Result<String, String> {
+        self.can_start_runs().map_err(|reason| format!("runs nothing: {reason}"))?;
+        self.may_act.as_ref().map_err(|reason| format!("runs nothing: {reason}"))?;
+        if !has_set {
+            return Err("runs nothing: no set is known to be right".into());
         }
-        if let Err(reason) = &self.may_act {
-            return format!("runs nothing: {reason}");
+        // Without a wait a person's word makes each job run, but for one that is never to be tried here.
+        let is_idle = !dry_run && job.phase == "idle" && job.waiting.is_none();
+        if is_idle || matches!(job.waiting, Some(Waiting::GaveUp)) {
+            return Err("runs nothing: it gave up here, until the configuration is reloaded".into());
         }
-        match &job.runner {
-            _ if !has_set => "runs nothing: no set is known to be right".into(),
-            _ if job.gave_up => "runs nothing: it gave up here, until the configuration is reloaded".into(),
-            _ if job.phase == "running" => "runs already; once more after that".into(),
-            Some(runner) if !is_runner && dry_run => {
-                format!("{runner} is the runner; `picored sync {name}` here would run it here")
+        let is_one = job.config.place == Place::One;
+        let other = was.runner.as_deref().filter(|runner| is_one && **runner != *self.identity.node);
+        match (dry_run, job.waiting) {
+            _ if job.phase == "stuck" => Ok("runs here when the run is over that not even KILL ends".into()),
+            _ if was.is_running => Ok("runs already; once more after that".into()),
+            (true, _) if let Some(runner) = other => {
+                let name = &job.config.name;
+                Err(format!("{runner} is the runner; `picored sync {name}` here would run it here"))
             }
-            Some(runner) if !is_runner => format!("runs here now, though {runner} was the runner"),
-            _ if dry_run => "would run here".into(),
-            _ => "runs here now".into(),
+            (true, Some(Waiting::Unseen(unseen))) => Ok(format!("would run here all the same: {unseen}")),
+            (true, Some(waiting)) if !waiting.is_skipped_by_a_person() => {
+                Ok(format!("would run here when this is over: {waiting}"))
+            }
+            (true, _) => Ok("would run here".into()),
+            (false, Some(waiting)) => Ok(format!("runs here when this is over: {waiting}")),
+            (false, None) if job.phase != "running" => Ok("runs here next".into()),
+            (false, None) => match other {
+                Some(runner) => Ok(format!("runs here now, though {runner} was the runner")),
+                None => Ok("runs here now".into()),
+            },
         }
     }
+}
+
+/// What was so of a job before a person's word.
+struct Before {
+    handler: Box<str>,
+    app: Option<Box<str>>,
+    is_running: bool,
+    runner: Option<Box<str>>,
+}
+
+/// Whether it is this one (`None`: any) and there is a set that could be told anew.
+fn is_meant(config: &Config, handler: Option<&str>) -> bool {
+    is_told_sets(config) && handler.is_none_or(|name| *config.name == *name)
 }
 
 /// Whether there is a set that could be told anew.

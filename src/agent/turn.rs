@@ -201,7 +201,7 @@ impl Agent {
 
     // Apps and handlers.
 
-    fn look_again(&mut self, now: Instant) {
+    pub(super) fn look_again(&mut self, now: Instant) {
         // Own first verdicts are shown before they open gate 1, so that they are no news (see `transitions`).
         self.show_tags(now);
         self.look_at_gates(now);

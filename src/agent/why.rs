@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use std::collections::BTreeSet;
 
+use crate::agent::requests::LINE_MAX;
 use crate::agent::{Agent, ClientId, OwnApp};
 use crate::check::AppState;
 use crate::control::text::{duration, nearest, printable};
@@ -13,6 +14,9 @@ use crate::safety::Address;
 use crate::time::Instant;
 use crate::view::Instance;
 use crate::wire::serf;
+
+/// Addresses in a short reply: with the longest names and reasons it is half of [`LINE_MAX`].
+const ADDRESSES_MAX: usize = 500;
 
 impl Agent {
     pub(super) fn answer_why(&mut self, now: Instant, client: ClientId, app: Option<&str>) {
@@ -30,9 +34,10 @@ impl Agent {
         let why = Why {
             node: self.identity.node.to_string(),
             waiting: self.may_act.as_ref().err().map(ToString::to_string),
+            short: None,
             apps: asked.map(|(own, situation)| self.why_app(now, own, situation, &jobs)).collect(),
         };
-        self.reply(client, reply_line(&why));
+        self.reply(client, fitting(why));
     }
 
     fn why_app(
@@ -176,6 +181,31 @@ impl Agent {
     }
 }
 
+/// The reply, shortened if it is too long.
+fn fitting(mut why: Why) -> String {
+    let line = reply_line(&why);
+    if line.len() <= LINE_MAX {
+        return line;
+    }
+    shorten(&mut why);
+    reply_line(&why)
+}
+
+/// Leaves out what few ask for: what each node shows of a handler's runs, and of many addresses those that are as they
+/// shall be.
+fn shorten(why: &mut Why) {
+    let most = ADDRESSES_MAX / why.apps.len().max(1);
+    for app in &mut why.apps {
+        app.jobs.iter_mut().for_each(|job| job.records.clear());
+        app.addresses.sort_by_key(|address| address.publish.is_some() && address.publish == address.shown);
+        app.addresses.truncate(most);
+    }
+    why.short = Some(format!(
+        "too much to be shown whole: no records, and of each app at most {most} addresses, first those that are not as \
+         they shall be; `picored why APP` may show more of one app, `picored status` all instances"
+    ));
+}
+
 /// Gate 5: what came of this node's tries.
 fn verify_text(now: Instant, tried: &Verified) -> String {
     match tried.last {
@@ -184,6 +214,39 @@ fn verify_text(now: Instant, tried: &Verified) -> String {
             let age = duration(now.since(ended));
             let what = if tried.answered { "answers" } else { "does not answer" };
             format!("; its endpoint {what} (tried {age} ago)")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_that_is_too_long_is_shortened_to_what_differs_first() {
+        let address = |n: usize| WhyAddress {
+            address: "2001:db8::1".into(),
+            node: "n".repeat(128),
+            publish: Some(true),
+            shown: Some(n != 3_000),
+            why: "y".repeat(300),
+        };
+        let job = WhyJob { records: vec![("n".into(), "i:1:00000000".into()); 1_000], ..WhyJob::default() };
+        let app = |count: usize| WhyApp {
+            addresses: (0..count).map(address).collect(),
+            jobs: vec![job.clone()],
+            ..WhyApp::default()
+        };
+        let read = |line: &str| -> Why { serde_json::from_str(line).expect("a reply") };
+        let small = Why { apps: vec![app(10)], ..Why::default() };
+        assert_eq!(read(&fitting(small.clone())), small);
+        let line = fitting(Why { apps: vec![app(4_000), app(4_000)], ..Why::default() });
+        assert!(line.len() <= LINE_MAX, "{}", line.len());
+        let short = read(&line);
+        assert!(short.short.is_some_and(|text| text.contains("at most 250 addresses")));
+        for app in &short.apps {
+            assert_eq!((app.addresses.len(), app.jobs[0].records.len()), (250, 0));
+            assert_eq!(app.addresses.iter().position(|address| address.shown == Some(false)), Some(0));
         }
     }
 }

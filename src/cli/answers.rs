@@ -14,6 +14,9 @@ pub fn why(why: &Why, colour: bool) -> String {
         Some(waiting) => labelled(&mut out, "gates", &format!("closed: {waiting}")),
         None => labelled(&mut out, "gates", "open: this node may act"),
     }
+    if let Some(short) = &why.short {
+        labelled(&mut out, "short", short);
+    }
     for app in &why.apps {
         why_app(&mut out, app, colour);
     }
@@ -150,7 +153,7 @@ mod tests {
             addresses: vec![address],
             jobs: vec![job],
         };
-        Why { node: "fra1".into(), waiting: None, apps: vec![app] }
+        Why { node: "fra1".into(), waiting: None, short: None, apps: vec![app] }
     }
 
     #[test]

@@ -98,6 +98,12 @@ impl Waiting {
         }
     }
 
+    /// A person's `sync` does not wait for it.
+    pub fn is_skipped_by_a_person(&self) -> bool {
+        use Waiting::{Backoff, Debounce, Runner, StandsBack, Unseen};
+        matches!(self, Backoff { .. } | Debounce { .. } | Runner(_) | StandsBack { .. } | Unseen(_))
+    }
+
     /// Worth a line in the log: it may take long, and nobody expects it.
     pub(super) fn is_news(&self) -> bool {
         matches!(self, Self::Unseen(_) | Self::OthersRun { .. } | Self::OwnOrphan { .. })
@@ -110,7 +116,7 @@ impl fmt::Display for Waiting {
             Self::Gates(reason) => write!(f, "{reason}"),
             Self::NoSet(Some(reason)) => write!(f, "no set to publish: {reason}"),
             Self::NoSet(None) => write!(f, "no set to publish"),
-            Self::Unseen(unseen) => write!(f, "rule 7: {unseen}"),
+            Self::Unseen(unseen) => write!(f, "{unseen}"),
             Self::Runner(Some(node)) => write!(f, "{node} acts"),
             Self::Runner(None) => write!(f, "no node can act"),
             Self::OthersRun { node, .. } => write!(f, "waits for {node}'s run"),
@@ -134,9 +140,10 @@ impl fmt::Display for Unseen {
                 f,
                 "what is published is not known, and {node} was never seen alive; `picored sync` goes on without"
             ),
-            Self::Verdict { node } => {
-                write!(f, "what is published is not known, and {node} has no verdict yet")
-            }
+            Self::Verdict { node } => write!(
+                f,
+                "what is published is not known, and {node} has no verdict yet; `picored sync` goes on without"
+            ),
         }
     }
 }

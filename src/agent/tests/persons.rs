@@ -173,3 +173,39 @@ fn while_the_node_ends_a_rehearsal_is_waited_for_and_nothing_is_promised() {
     world.run_for(secs(60));
     assert!(exits(&world));
 }
+
+/// Goal: what a person is told is what then happens.
+#[test]
+fn a_sync_says_what_it_waits_for() {
+    let mut world = World::new(vec![delivery::Config { min_interval: secs(30), ..dns() }]);
+    world.run_for(secs(60));
+    world.done.clear();
+    let text = |world: &mut World| synced(world, r#"{"cmd":"sync"}"#).jobs.remove(0).text;
+    assert_eq!((text(&mut world).as_str(), world.runs()), ("runs here now", 1));
+    world.run_for(secs(1));
+    world.done.clear();
+    assert_eq!((text(&mut world).as_str(), world.runs()), ("runs here when this is over: min_interval", 0));
+    let dry = synced(&mut world, r#"{"cmd":"sync","dry_run":true}"#).jobs.remove(0);
+    assert_eq!((dry.here, &*dry.text), (true, "would run here when this is over: min_interval"));
+    world.run_for(secs(30));
+    assert_eq!(world.runs(), 1);
+}
+
+/// Method: par1, which the configuration names, was never seen.
+#[test]
+fn who_was_never_seen_is_named_by_a_dry_sync_and_by_why() {
+    let mut config = config(vec![dns()]);
+    (config.membership.members, config.safety.quorum) = (vec!["par1".into()], false);
+    let mut world = World::of(Agent::new(config, Seed::from_u64(7), Instant::ZERO));
+    world.run_for(secs(60));
+    let waits = why(&mut world).apps[0].jobs[0].waits.clone().unwrap_or_default();
+    let unseen =
+        "what is published is not known, and par1 was never seen alive; `picored sync` goes on without";
+    assert_eq!(waits, unseen);
+    let dry = synced(&mut world, r#"{"cmd":"sync","dry_run":true}"#).jobs.remove(0);
+    assert_eq!((dry.here, dry.text), (true, format!("would run here all the same: {unseen}")));
+    let verdict = delivery::Unseen::Verdict { node: "n2".into() }.to_string();
+    assert!(verdict.contains("`picored sync` goes on without"), "{verdict}");
+    assert_eq!(synced(&mut world, r#"{"cmd":"sync"}"#).jobs.remove(0).add, ["192.0.2.1"]);
+    assert_eq!(world.runs(), 1);
+}
