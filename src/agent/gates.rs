@@ -321,7 +321,7 @@ impl Agent {
         };
         let shows = |member: &Member| serf::tags(&member.meta).any(is_record);
         // Who does not know yet what was published must not take those for gone whom it would take away.
-        let learns = || self.apps.iter().any(|own| self.delivery.learns(&own.app.config().name));
+        let learns = || self.apps.iter().any(|own| self.delivery.learns("", &own.app.config().name));
         !self.has_one_handlers || (self.membership.members().any(shows) && !learns())
     }
 
@@ -403,10 +403,9 @@ impl Agent {
                 };
                 published.as_ref().map(|published| published.iter().filter(is_known).cloned().collect())
             };
-            let learns = self.delivery.learns(&name);
             let mut decide = |handler: &str, published: Option<&[Address]>| {
                 let released = self.delivery.is_released(handler, &name);
-                let learns = learns && published.is_none();
+                let learns = published.is_none() && self.delivery.learns(handler, &name);
                 self.gates.decide(now, me, own, &instances, handler, (published, released), learns, may_act)
             };
             let verdict = decide("", known(&own.published).as_deref());

@@ -510,9 +510,13 @@ impl Delivery {
         let mut jobs = self.handlers.iter().filter(is_meant).flat_map(Handler::jobs);
         jobs.any(|job| *job.app == *app && job.released)
     }
-    /// Whether runs of a `one` handler are known that told `app`, but of no handler what: P is still to be learnt.
-    pub fn learns(&self, app: &str) -> bool {
-        let one = self.handlers.iter().filter(|own| own.config.place == Place::One);
+    /// Whether runs of `handler` (empty: any), which is a `one` handler, are known that told `app`, but not what: P is
+    /// still to be learnt.
+    pub fn learns(&self, handler: &str, app: &str) -> bool {
+        let is_meant = |own: &&Handler| {
+            own.config.place == Place::One && (handler.is_empty() || *own.config.name == *handler)
+        };
+        let one = self.handlers.iter().filter(is_meant);
         let jobs = || one.clone().flat_map(Handler::jobs).filter(|job| *job.app == *app);
         jobs().any(|job| job.ledger.greatest.is_some()) && jobs().all(|job| job.outside.is_none())
     }

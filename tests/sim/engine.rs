@@ -4,7 +4,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::net::{IpAddr, SocketAddr};
 
-use picored::agent::Action;
+use picored::agent::{Action, AttemptId};
 use picored::check::attempt::{Exit, Outcome};
 use picored::delivery::RunId;
 use picored::membership;
@@ -43,6 +43,14 @@ pub enum What {
         node: usize,
         life: u32,
         input: Input,
+    },
+    /// A connection whose SYN nobody answered is tried again.
+    Syn {
+        node: usize,
+        life: u32,
+        id: AttemptId,
+        to: SocketAddr,
+        times: u32,
     },
     /// Of a handler's run that this life of the process started.
     Exit {
@@ -130,6 +138,11 @@ impl World {
                 }
             }
             What::Segment { stream, towards, segment } => self.segment_arrives(stream, towards, segment),
+            What::Syn { node, life, id, to, times } => {
+                if self.nodes[node].life == life && self.nodes[node].attempts.contains_key(&id) {
+                    self.send_syn(node, id, to, times);
+                }
+            }
             What::Input { node, life, input } => {
                 if self.nodes[node].life == life && self.nodes[node].is_running() {
                     self.deliver(node, input);

@@ -28,6 +28,7 @@ mod stories;
 mod stories_count;
 mod stories_gates;
 mod stories_memory;
+mod stories_newcomers;
 mod stories_rules;
 mod streams;
 mod swarm;

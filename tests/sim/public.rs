@@ -9,6 +9,7 @@ use std::time::Duration;
 use picored::agent::AttemptId;
 use picored::check::attempt::{Outcome, Target};
 
+use crate::engine::What;
 use crate::net::INTERNET;
 use crate::node::{Health, Input, Tried, Underway};
 use crate::settings::{APP_PORT, witness_at};
@@ -29,13 +30,23 @@ impl World {
         let public = public.filter(|addr| !addr.ip().is_loopback());
         let fresh = self.nodes[index].attempts.insert(id, Underway { is_child, public, began }).is_none();
         assert!(fresh, "{}", self.blame("an attempt's number was given twice"));
-        let answer = match public {
-            Some(addr) => self.reach(index, addr),
-            None => self.nodes[index].probe(target).map(|outcome| (millis(1), outcome)),
-        };
-        if let Some((delay, outcome)) = answer {
+        if let Some(addr) = public {
+            return self.send_syn(index, id, addr, 0);
+        }
+        if let Some(outcome) = self.nodes[index].probe(target) {
+            self.later(index, 1, 21, Input::Attempt { id, outcome });
+        }
+    }
+
+    /// RFC 6298: a SYN that nobody answers is sent again after 1 s, then 2 s, 4 s. What was cut may be whole by then.
+    pub fn send_syn(&mut self, node: usize, id: AttemptId, to: SocketAddr, times: u32) {
+        if let Some((delay, outcome)) = self.reach(node, to) {
             let delay = delay.as_millis() as u64;
-            self.later(index, delay, delay + 20, Input::Attempt { id, outcome });
+            return self.later(node, delay, delay + 20, Input::Attempt { id, outcome });
+        }
+        if times < SYN_LOSSES_MAX {
+            let (at, life) = (self.now + secs(1) * 2u32.pow(times), self.nodes[node].life);
+            self.push(at, What::Syn { node, life, id, to, times: times + 1 });
         }
     }
 
@@ -69,7 +80,6 @@ impl World {
         let mut delay = 2 * self.net.link.delay + self.rng.duration_below(self.net.link.jitter);
         let mut losses = 0;
         while self.net.link.loss > 0.0 && self.rng.chance(self.net.link.loss) {
-            // RFC 6298: a SYN is sent again after 1 s, then 2 s, 4 s.
             delay += secs(1) * 2u32.pow(losses);
             losses += 1;
             if losses > SYN_LOSSES_MAX {

@@ -285,8 +285,7 @@ impl Case<'_> {
                     && self.is_good(world, shown)
                     && self.place() == Place::One
             };
-            let fine = good.clone().any(|shown| !held(&shown))
-                || self.told.members.iter().any(|shown| learns(shown));
+            let fine = good.clone().any(|shown| !held(&shown)) || self.told.members.iter().any(learns);
             let why =
                 if good.count() == 0 { "whose owner is not up" } else { "whose owner is back too shortly" };
             let what = format!("{} publishes {addr}, {why}: {:?}", self.name(world), self.told);

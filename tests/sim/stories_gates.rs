@@ -3,13 +3,12 @@
 use picored::safety::{AllDown, MinUp, OnNoQuorum};
 use picored::time::Instant;
 
-use crate::disk::Memory;
 use crate::node::{Behaviour, Health};
 use crate::stories::{
     DOWN_WITHIN, NODE_DOWN_WITHIN, RESYNC, is_right, never_empty, others, runner, runs, web, with,
 };
 use crate::world::{Down, World};
-use crate::{for_seeds, millis, mins, say, secs};
+use crate::{for_seeds, millis, mins, secs};
 
 /// No run but `resync` may begin while `disturbance` lasts and for a while after it; the records stay.
 fn changes_nothing(
@@ -345,120 +344,6 @@ fn nodes_with_different_all_down_and_min_up_do_not_quarrel() {
     });
 }
 
-#[test]
-fn a_fourth_node_joins_during_a_2_1_split() {
-    for_seeds(10, |seed| {
-        for with_the_one in [true, false] {
-            let mut world = World::new(seed).nodes(4).app("web");
-            for name in ["n1", "n2", "n3"] {
-                world.start(name);
-            }
-            world.run_for(mins(5));
-            assert_eq!(world.records("web"), ["n1", "n2", "n3"], "{}", world.full_picture());
-            never_empty(&mut world);
-            let side: &[&str] = if with_the_one { &["n1", "n4"] } else { &["n1"] };
-            world.partition(side);
-            world.run_for(secs(45));
-            let since = world.now;
-            world.start("n4");
-            world.run_for(mins(5));
-            let wrong: &[&str] = if with_the_one { &["n1", "n4"] } else { &["n1"] };
-            for start in world.outside.starts.iter().filter(|start| start.at > since) {
-                assert!(!wrong.contains(&&*start.by), "{}", world.blame("the smaller side ran"));
-            }
-            world.heal();
-            is_right(&mut world, mins(4), "all four are there");
-        }
-    });
-}
-
-/// A newcomer knows one node only. It must know whom it would remove, and not be the one that acts for half a cluster.
-#[test]
-fn a_newcomer_with_one_join_entry_while_a_failed_node_is_still_published() {
-    for_seeds(10, |seed| {
-        let mut world = World::new(seed).nodes(4).app("web");
-        for name in ["n1", "n2", "n3"] {
-            world.start(name);
-        }
-        world.run_for(mins(5));
-        never_empty(&mut world);
-        let mut own = world.settings.clone();
-        own.joins = crate::settings::Joins::First(1);
-        world.node_mut("n4").settings = Some(own);
-        // Its picored is dead and it serves.
-        world.crash("n3", Down::Process);
-        world.run_for(mins(2));
-        world.start("n4");
-        world.expect_within(mins(2), "the newcomer is there", |world| {
-            world.records("web") == ["n1", "n2", "n3", "n4"]
-        });
-        world.run_for(mins(15));
-        assert_eq!(world.records("web"), ["n1", "n2", "n3", "n4"], "{}", world.full_picture());
-        world.set_health("n3", "web", Health::Down);
-        world.expect_within(mins(2), "it goes now", |world| world.records("web") == ["n1", "n2", "n4"]);
-    });
-}
-
-/// It never published, so what the others did is not in its own P. When it has to act alone it must not take those
-/// away whose picored is dead, though it never tried them before.
-#[test]
-fn a_newcomer_that_becomes_the_runner_knows_who_is_published() {
-    for_seeds(10, |seed| {
-        let mut world = World::new(seed).nodes(4).app("web").with(|settings| settings.quorum = false);
-        for name in ["n1", "n2", "n3"] {
-            world.start(name);
-        }
-        world.run_for(mins(5));
-        assert_eq!(world.records("web"), ["n1", "n2", "n3"], "{}", world.full_picture());
-        never_empty(&mut world);
-        // Their web servers run on.
-        world.crash("n3", Down::Process);
-        world.run_for(mins(2));
-        world.start("n4");
-        world.set_health("n4", "web", Health::Down);
-        world.run_for(mins(5));
-        for name in ["n1", "n2"] {
-            world.crash(name, Down::Process);
-        }
-        world.run_for(mins(5));
-        assert_eq!(world.records("web"), ["n1", "n2", "n3"], "{}", world.full_picture());
-        world.set_health("n4", "web", Health::Up);
-        world.expect_within(mins(3), "it comes in, and nobody goes", |world| {
-            world.records("web") == ["n1", "n2", "n3", "n4"]
-        });
-        world.set_health("n3", "web", Health::Down);
-        world.expect_within(mins(3), "who serves no more goes", |world| {
-            world.records("web") == ["n1", "n2", "n4"]
-        });
-    });
-}
-
-#[test]
-fn a_newcomer_with_one_join_entry_while_a_partition_lasts() {
-    for_seeds(10, |seed| {
-        let mut world = World::new(seed).nodes(5).app("web");
-        for name in ["n1", "n2", "n3", "n4"] {
-            world.start(name);
-        }
-        world.run_for(mins(5));
-        never_empty(&mut world);
-        let mut own = world.settings.clone();
-        own.joins = crate::settings::Joins::First(1);
-        world.node_mut("n5").settings = Some(own);
-        // Half and half, without witnesses: nobody acts, and the newcomer is no majority.
-        world.partition(&["n1", "n2", "n5"]);
-        world.run_for(mins(1));
-        let since = world.now;
-        world.start_with("n5", Memory::Lost);
-        world.run_for(mins(5));
-        let gone =
-            world.outside.starts.iter().filter(|start| start.at > since && !start.told.remove.is_empty());
-        assert_eq!(gone.count(), 0, "{}", world.blame("a half took the other half away"));
-        world.heal();
-        is_right(&mut world, mins(4), "all five are there");
-    });
-}
-
 /// Goal: what a run that failed in the middle left behind is repaired, by whoever is next.
 #[test]
 fn a_run_that_wrote_and_failed_is_followed_by_another() {
@@ -678,29 +563,5 @@ fn a_restart_of_the_runner_does_not_shorten_hold_up() {
         is_right(&mut world, mins(1), "it is back");
         let took = world.now.since(back);
         assert!(took > secs(12), "{}", world.blame(&format!("published after {took:?}")));
-    });
-}
-
-/// Goal: many more failed nodes than can be tried within the time that a failed try counts go in the end, and the
-/// connections of the one that tries them keep to their limit.
-/// Method: 30 of 40 machines, each with two addresses, lose their power at once, and nobody refuses a connection.
-#[test]
-fn thirty_of_forty_dual_stack_nodes_that_fail_at_once_go_in_the_end() {
-    for_seeds(1, |seed| {
-        let mut world = with(seed, 40, |settings| (settings.quorum, settings.dual_stack) = (false, true));
-        world.inspect_every = mins(1);
-        never_empty(&mut world);
-        world.always("no more than 16 connections to others at once", |world| {
-            let open = |node: &crate::node::Node| {
-                node.attempts.values().filter(|attempt| attempt.public.is_some()).count() <= 16
-            };
-            world.nodes.iter().all(open)
-        });
-        let (since, gone) = (world.now, world.names().split_off(10));
-        gone.iter().for_each(|name| world.crash(name, Down::Machine));
-        let took = world.expect_within(mins(10), "they are gone", |world| world.records("web").len() == 10);
-        world.run_for(mins(5));
-        is_right(&mut world, secs(1), "it stays so");
-        say(&format!("30 of 40 were gone after {took:?}, by {} runs", runs(&world, since)));
     });
 }

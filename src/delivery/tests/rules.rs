@@ -348,7 +348,7 @@ fn first_goal(scene: &Scene) -> Option<Vec<u8>> {
         me: OWN,
         instances: &[instance(1, AppState::Up), instance(2, AppState::Unknown)],
         published: None,
-        learns: scene.delivery.learns("web"),
+        learns: scene.delivery.learns("", "web"),
         released: scene.delivery.is_released("dns", "web"),
         policy: &policy,
         node_down_after: secs(5),
