@@ -10,6 +10,9 @@ use super::keyfile::{draft, folder};
 use crate::agent::state::Saved;
 use crate::limits::STATE_FILE_MAX;
 
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
 /// What was found at the start.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -20,16 +23,23 @@ pub struct Found {
 }
 
 /// Reads the state, or, where that is of no use, the one before it. A file of no use is set aside as `NAME.damaged`,
-/// in place of an older one.
+/// in place of an older one. A link is followed: all of these are beside the file that it names.
 pub fn read(path: &Path) -> Found {
     let mut found = Found::default();
-    let previous = beside(path, "previous");
-    match read_one(path) {
+    let path = match target(path) {
+        Ok(path) => path,
+        Err(error) => {
+            found.warnings.push(format!("{}: {}; starts without a state", path.display(), reason(&error)));
+            return found;
+        }
+    };
+    let previous = beside(&path, "previous");
+    match read_one(&path) {
         Ok(Some(saved)) => return Found { saved: Some(saved), ..found },
         Ok(None) => {}
         Err(why) => {
-            let damaged = beside(path, "damaged");
-            let kept = match fs::rename(path, &damaged) {
+            let damaged = beside(&path, "damaged");
+            let kept = match fs::rename(&path, &damaged) {
                 Ok(()) => format!("it was set aside as {}", damaged.display()),
                 Err(error) => format!("it could not be set aside: {}", reason(&error)),
             };
@@ -50,6 +60,18 @@ pub fn read(path: &Path) -> Found {
     found
 }
 
+/// The file that a link leads to in the end, be it there or not. (`canonicalize` tells only what is there.)
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&path) {
+            Ok(next) => path = folder(&path).join(next),
+            Err(_) => return Ok(path), // no link, or nothing: whoever opens it is told which
+        }
+    }
+    Err(io::Error::other("too many links lead from one to the next"))
+}
+
 fn read_one(path: &Path) -> Result<Option<Saved>, String> {
     match read_bounded(path, STATE_FILE_MAX) {
         Ok((text, _)) => Saved::parse(&text).map(Some),
@@ -59,13 +81,19 @@ fn read_one(path: &Path) -> Result<Option<Saved>, String> {
 }
 
 /// Replaces the file, or leaves all as it is: whatever fails, and whenever the machine stops, one whole state is
-/// there. The file that it replaces is kept as `NAME.previous`. Errors: what the system says, with the file's name.
+/// there. The file that it replaces is kept as `NAME.previous`. A link stays one. Errors: what the system says, with
+/// the file's name.
 pub fn write(path: &Path, text: &str) -> Result<(), String> {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let new = draft(&path);
-    replace(&path, &new, text).map_err(|error| {
+    let named = |path: &Path, error: &io::Error| format!("{}: {}", path.display(), reason(error));
+    let file = target(path).map_err(|error| named(path, &error))?;
+    // Somebody may have removed it. Where a link leads may be a disk that is not mounted: nothing is made there.
+    if file == path {
+        make_folder(folder(&file)).map_err(|error| named(&file, &error))?;
+    }
+    let new = draft(&file);
+    replace(&file, &new, text).map_err(|error| {
         let _ = fs::remove_file(&new);
-        format!("{}: {}", path.display(), reason(&error))
+        named(&file, &error)
     })
 }
 
@@ -73,8 +101,6 @@ fn replace(path: &Path, new: &Path, text: &str) -> io::Result<()> {
     if text.len() > STATE_FILE_MAX {
         return Err(io::Error::other(format!("would be longer than {STATE_FILE_MAX} bytes")));
     }
-    // Somebody may have removed it.
-    make_folder(folder(path))?;
     remove(new)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
     file.write_all(text.as_bytes())?;
@@ -180,6 +206,38 @@ mod tests {
         fs::write(beside(&path, "previous"), "{").unwrap();
         let found = read(&path);
         assert_eq!((node(&found), found.warnings.len()), (None, 2), "{:?}", found.warnings);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_followed_and_stays_one_and_what_is_beside_the_file_is_found() {
+        let folder = test_folder("link");
+        let (disk, etc) = (folder.join("disk"), folder.join("etc"));
+        fs::create_dir_all(&disk).unwrap();
+        fs::create_dir_all(&etc).unwrap();
+        let (file, link) = (disk.join("state.json"), etc.join("state.json"));
+        std::os::unix::fs::symlink("../disk/state.json", &link).unwrap();
+        // Also while there is nothing at its end.
+        for name in ["a", "b"] {
+            write(&link, &state(name)).unwrap();
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            assert_eq!(fs::read_to_string(&file).unwrap(), state(name));
+        }
+        fs::write(&file, "{").unwrap();
+        let found = read(&link);
+        assert_eq!((node(&found), found.warnings.len()), (Some("a"), 2), "{:?}", found.warnings);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(beside(&file, "damaged")).unwrap(), "{");
+        assert_eq!(fs::read_dir(&etc).unwrap().count(), 1, "nothing is beside the link");
+        // A disk that is not mounted.
+        fs::remove_dir_all(&disk).unwrap();
+        assert!(write(&link, &state("c")).unwrap_err().contains("no such file"));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && !disk.exists());
+        // Links in a circle end somewhere.
+        let circle = etc.join("circle");
+        std::os::unix::fs::symlink("circle", &circle).unwrap();
+        assert!(write(&circle, &state("c")).unwrap_err().contains("too many links"));
+        assert_eq!((node(&read(&circle)), read(&circle).warnings.len()), (None, 1));
         fs::remove_dir_all(&folder).unwrap();
     }
 
