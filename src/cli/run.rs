@@ -17,7 +17,8 @@ use crate::config::{self, Config};
 use crate::driver::control::connect;
 use crate::driver::files;
 use crate::driver::lock::{self, Lock};
-use crate::driver::{Driver, End, Ended, Failure, Reader, Sources, children, clock, log, program, statefile};
+use crate::driver::statefile::{Found, StateFile};
+use crate::driver::{Driver, End, Ended, Failure, Reader, Sources, children, clock, log, program};
 use crate::rng::Seed;
 
 /// The word for the detached daemon: `__daemon CONFIG`.
@@ -116,8 +117,8 @@ fn open(config_path: &Path, mut config: Config) -> Result<Option<Driver>, Failur
     let seed = seed()
         .map_err(|error| Failure { code: exit::SYSTEM, text: format!("no random numbers: {error}") })?;
     let now = clock::now();
-    let state = PathBuf::from(&*config.state);
-    let statefile::Found { saved, warnings } = statefile::read(&state);
+    let mut state = StateFile::new(PathBuf::from(&*config.state));
+    let Found { saved, warnings } = state.read();
     for warning in warnings {
         ::log::warn!("event=state-damaged {warning}");
     }

@@ -42,6 +42,7 @@ use control::{Client, Control};
 use net::Sockets;
 use slots::{CONTROL, LISTENER, SIGNALS, Slot, Slots, UDP};
 pub use sources::{ALREADY_RUNNING, Failure, SYSTEM_ERROR, Sources};
+use statefile::StateFile;
 
 /// How often the core is told the date. A machine without a clock battery learns it some time after its start, and the
 /// state file must not hold the wrong one for long.
@@ -64,8 +65,7 @@ pub struct Driver {
     control: Control,
     slots: Slots,
     trampoline: PathBuf,
-    /// The state file.
-    state: PathBuf,
+    state: StateFile,
     reader: Reader,
     /// Whatever is read goes through here; a datagram fits whole.
     scratch: Box<[u8]>,
@@ -100,9 +100,14 @@ pub struct Ended {
 }
 
 impl Driver {
-    /// `trampoline`: the program that children are started through ([`children::trampoline`]). `state`: where the state
-    /// file is, or is to be.
-    pub fn new(sources: Sources, agent: Agent, trampoline: PathBuf, state: PathBuf, reader: Reader) -> Self {
+    /// `trampoline`: the program that children are started through ([`children::trampoline`]).
+    pub fn new(
+        sources: Sources,
+        agent: Agent,
+        trampoline: PathBuf,
+        state: StateFile,
+        reader: Reader,
+    ) -> Self {
         let Sources { poll, signals, sockets, control } = sources;
         Self {
             agent,
@@ -341,7 +346,7 @@ impl Driver {
             Action::Reload { client } => self.reload(now, Some(client)),
             Action::LogLevel { level } => ::log::set_max_level(level),
             Action::Persist { text } => {
-                let result = statefile::write(&self.state, &text);
+                let result = self.state.write(&text);
                 self.agent.handle_persisted(now, result);
             }
             Action::Restart => self.exit = Some(End::Restart),

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::files::{read_bounded, reason};
 use super::keyfile::{draft, folder};
@@ -12,6 +13,29 @@ use crate::limits::STATE_FILE_MAX;
 
 /// As many as the kernel follows.
 const LINKS_MAX: usize = 40;
+
+/// A file that the system did not read is asked for this many times in all, so far apart.
+const READS_MAX: u32 = 5;
+const READ_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where the state is kept.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    /// Something is there that could not be read, and may be well: it is not written over.
+    unread: bool,
+    /// What not every file system does, and what can fail.
+    disk: Disk,
+}
+
+/// As functions, so that tests can let them fail.
+#[derive(Clone, Copy, Debug)]
+struct Disk {
+    read: fn(&Path) -> io::Result<String>,
+    pause: Duration,
+}
+
+const DISK: Disk = Disk { read: |path| Ok(read_bounded(path, STATE_FILE_MAX)?.0), pause: READ_PAUSE };
 
 /// What was found at the start.
 #[derive(Debug, Default)]
@@ -22,42 +46,128 @@ pub struct Found {
     pub warnings: Vec<String>,
 }
 
-/// Reads the state, or, where that is of no use, the one before it. A file of no use is set aside as `NAME.damaged`,
-/// in place of an older one. A link is followed: all of these are beside the file that it names.
-pub fn read(path: &Path) -> Found {
-    let mut found = Found::default();
-    let path = match target(path) {
-        Ok(path) => path,
-        Err(error) => {
-            found.warnings.push(format!("{}: {}; starts without a state", path.display(), reason(&error)));
-            return found;
+/// Why a file is of no use.
+enum Useless {
+    /// What stands in it: that will not change.
+    Damaged(String),
+    /// The system did not read it, which says nothing of what stands in it.
+    Unread(String),
+}
+
+impl StateFile {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, unread: false, disk: DISK }
+    }
+
+    /// Reads the state, or, where that is of no use, the one before it. A damaged file is set aside as `NAME.damaged`,
+    /// in place of an older one; one that cannot be read stays, and is set aside as `NAME.unread` when the first
+    /// state is written. A link is followed: all of these are beside the file that it names.
+    pub fn read(&mut self) -> Found {
+        let mut found = Found::default();
+        let path = match target(&self.path) {
+            Ok(path) => path,
+            Err(error) => {
+                let path = self.path.display();
+                found.warnings.push(format!("{path}: {}; starts without a state", reason(&error)));
+                return found;
+            }
+        };
+        match self.read_one(&path) {
+            Ok(Some(saved)) => return Found { saved: Some(saved), ..found },
+            Ok(None) => {}
+            Err(Useless::Damaged(why)) => {
+                let damaged = beside(&path, "damaged");
+                let kept = match fs::rename(&path, &damaged) {
+                    Ok(()) => format!("it was set aside as {}", damaged.display()),
+                    Err(error) => format!("it could not be set aside: {}", reason(&error)),
+                };
+                found.warnings.push(format!("{}: {why}; {kept}", path.display()));
+            }
+            Err(Useless::Unread(why)) => {
+                self.unread = true;
+                let kept = beside(&path, "unread");
+                found.warnings.push(format!(
+                    "{}: cannot be read: {why}; it stays, and becomes {} when a state is written",
+                    path.display(),
+                    kept.display()
+                ));
+            }
         }
-    };
-    let previous = beside(&path, "previous");
-    match read_one(&path) {
-        Ok(Some(saved)) => return Found { saved: Some(saved), ..found },
-        Ok(None) => {}
-        Err(why) => {
-            let damaged = beside(&path, "damaged");
-            let kept = match fs::rename(&path, &damaged) {
-                Ok(()) => format!("it was set aside as {}", damaged.display()),
-                Err(error) => format!("it could not be set aside: {}", reason(&error)),
-            };
-            found.warnings.push(format!("{}: {why}; {kept}", path.display()));
+        self.read_previous(&beside(&path, "previous"), &mut found);
+        found
+    }
+
+    fn read_previous(&self, previous: &Path, found: &mut Found) {
+        match self.read_one(previous) {
+            Ok(Some(saved)) => {
+                found.saved = Some(saved);
+                found.warnings.push(format!("the previous state is used instead, {}", previous.display()));
+            }
+            Ok(None) if found.warnings.is_empty() => {}
+            Ok(None) => found.warnings.push("there is no previous state; starts without one".into()),
+            Err(Useless::Damaged(why) | Useless::Unread(why)) => {
+                found.warnings.push(format!("{}: {why}; starts without a state", previous.display()));
+            }
         }
     }
-    match read_one(&previous) {
-        Ok(Some(saved)) => {
-            found.saved = Some(saved);
-            found.warnings.push(format!("the previous state is used instead, {}", previous.display()));
-        }
-        Ok(None) if found.warnings.is_empty() => {}
-        Ok(None) => found.warnings.push("there is no previous state; starts without one".into()),
-        Err(why) => {
-            found.warnings.push(format!("{}: {why}; starts without a state", previous.display()));
+
+    fn read_one(&self, path: &Path) -> Result<Option<Saved>, Useless> {
+        let mut reads = 0;
+        loop {
+            reads += 1;
+            match (self.disk.read)(path) {
+                Ok(text) => return Saved::parse(&text).map(Some).map_err(Useless::Damaged),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                // Not the system's word: what was read is too long, or no text.
+                Err(error) if error.raw_os_error().is_none() => return Err(Useless::Damaged(reason(&error))),
+                Err(error) if reads >= READS_MAX => return Err(Useless::Unread(reason(&error))),
+                // No memory, no descriptor: it may be over soon.
+                Err(_) => std::thread::sleep(self.disk.pause),
+            }
         }
     }
-    found
+
+    /// Replaces the file, or leaves all as it is: whatever fails, and whenever the machine stops, one whole state is
+    /// there. The file that it replaces is kept as `NAME.previous`. A link stays one. Errors: what the system says,
+    /// with the file's name.
+    pub fn write(&mut self, text: &str) -> Result<(), String> {
+        let named = |path: &Path, error: &io::Error| format!("{}: {}", path.display(), reason(error));
+        let file = target(&self.path).map_err(|error| named(&self.path, &error))?;
+        // Somebody may have removed it. Where a link leads may be a disk that is not mounted: nothing is made there.
+        if file == self.path {
+            make_folder(folder(&file)).map_err(|error| named(&file, &error))?;
+        }
+        let new = draft(&file);
+        self.replace(&file, &new, text).map_err(|error| {
+            let _ = fs::remove_file(&new);
+            named(&file, &error)
+        })
+    }
+
+    fn replace(&mut self, path: &Path, new: &Path, text: &str) -> io::Result<()> {
+        if text.len() > STATE_FILE_MAX {
+            return Err(io::Error::other(format!("would be longer than {STATE_FILE_MAX} bytes")));
+        }
+        remove(new)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        match self.unread {
+            true => self.keep_unread(path)?,
+            false => keep_previous(path)?,
+        }
+        fs::rename(new, path)?;
+        File::open(folder(path))?.sync_all()
+    }
+
+    /// The previous one stays, too: it is the one that is known to be well.
+    fn keep_unread(&mut self, path: &Path) -> io::Result<()> {
+        match fs::rename(path, beside(path, "unread")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.unread = false,
+        }
+        Ok(())
+    }
 }
 
 /// The file that a link leads to in the end, be it there or not. (`canonicalize` tells only what is there.)
@@ -70,44 +180,6 @@ fn target(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("too many links lead from one to the next"))
-}
-
-fn read_one(path: &Path) -> Result<Option<Saved>, String> {
-    match read_bounded(path, STATE_FILE_MAX) {
-        Ok((text, _)) => Saved::parse(&text).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(reason(&error)),
-    }
-}
-
-/// Replaces the file, or leaves all as it is: whatever fails, and whenever the machine stops, one whole state is
-/// there. The file that it replaces is kept as `NAME.previous`. A link stays one. Errors: what the system says, with
-/// the file's name.
-pub fn write(path: &Path, text: &str) -> Result<(), String> {
-    let named = |path: &Path, error: &io::Error| format!("{}: {}", path.display(), reason(error));
-    let file = target(path).map_err(|error| named(path, &error))?;
-    // Somebody may have removed it. Where a link leads may be a disk that is not mounted: nothing is made there.
-    if file == path {
-        make_folder(folder(&file)).map_err(|error| named(&file, &error))?;
-    }
-    let new = draft(&file);
-    replace(&file, &new, text).map_err(|error| {
-        let _ = fs::remove_file(&new);
-        named(&file, &error)
-    })
-}
-
-fn replace(path: &Path, new: &Path, text: &str) -> io::Result<()> {
-    if text.len() > STATE_FILE_MAX {
-        return Err(io::Error::other(format!("would be longer than {STATE_FILE_MAX} bytes")));
-    }
-    remove(new)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    keep_previous(path)?;
-    fs::rename(new, path)?;
-    File::open(folder(path))?.sync_all()
 }
 
 /// In one step, so that there is always one. The file has both names for a moment.
@@ -150,6 +222,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn test_folder(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("picored-state-{name}-{}", std::process::id()));
@@ -159,6 +232,14 @@ mod tests {
 
     fn state(node: &str) -> String {
         Saved { v: 1, node: node.into(), ..Saved::default() }.text()
+    }
+
+    fn read(path: &Path) -> Found {
+        StateFile::new(path.to_owned()).read()
+    }
+
+    fn write(path: &Path, text: &str) -> Result<(), String> {
+        StateFile::new(path.to_owned()).write(text)
     }
 
     fn node(found: &Found) -> Option<&str> {
@@ -238,6 +319,51 @@ mod tests {
         std::os::unix::fs::symlink("circle", &circle).unwrap();
         assert!(write(&circle, &state("c")).unwrap_err().contains("too many links"));
         assert_eq!((node(&read(&circle)), read(&circle).warnings.len()), (None, 1));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_for_a_moment_is_not_lost() {
+        static READS: AtomicU32 = AtomicU32::new(0);
+        let folder = test_folder("moment");
+        let path = folder.join("state.json");
+        write(&path, &state("a")).unwrap();
+        write(&path, &state("b")).unwrap();
+        let read = |path: &Path| match READS.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(rustix::io::Errno::MFILE.into()),
+            1 => Err(rustix::io::Errno::NOMEM.into()),
+            _ => fs::read_to_string(path),
+        };
+        let mut file = StateFile::new(path.clone());
+        file.disk = Disk { read, pause: Duration::ZERO, ..DISK };
+        let found = file.read();
+        assert_eq!((node(&found), found.warnings.len()), (Some("b"), 0), "{:?}", found.warnings);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_stays_and_is_not_written_over() {
+        let folder = test_folder("unread");
+        let path = folder.join("state.json");
+        write(&path, &state("a")).unwrap();
+        write(&path, &state("b")).unwrap();
+        let read = |path: &Path| match path.ends_with("state.json") {
+            true => Err(rustix::io::Errno::IO.into()),
+            false => fs::read_to_string(path),
+        };
+        let mut file = StateFile::new(path.clone());
+        file.disk = Disk { read, pause: Duration::ZERO, ..DISK };
+        let found = file.read();
+        assert_eq!((node(&found), found.warnings.len()), (Some("a"), 2), "{:?}", found.warnings);
+        assert!(found.warnings[0].contains("cannot be read"), "{:?}", found.warnings);
+        assert_eq!(fs::read_to_string(&path).unwrap(), state("b"));
+        assert!(!beside(&path, "damaged").exists());
+        for name in ["c", "d"] {
+            file.write(&state(name)).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), state(name));
+        }
+        assert_eq!(fs::read_to_string(beside(&path, "unread")).unwrap(), state("b"));
+        assert_eq!(fs::read_to_string(beside(&path, "previous")).unwrap(), state("c"));
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -275,6 +275,7 @@ mod tests {
     use super::*;
     use crate::agent::Agent;
     use crate::config::Config;
+    use crate::driver::statefile::StateFile;
     use crate::rng::Seed;
 
     fn connected() -> (Stream, std::net::TcpStream) {
@@ -331,7 +332,13 @@ mod tests {
         let sources = Sources { poll: Poll::new().unwrap(), signals, sockets, control };
         let seed = Seed { rng: 1, nonce: [1; 12] };
         let agent = Agent::new(config.agent, seed, Instant::ZERO);
-        Driver::new(sources, agent, PathBuf::new(), PathBuf::new(), Box::new(|_| Err("no file".into())))
+        Driver::new(
+            sources,
+            agent,
+            PathBuf::new(),
+            StateFile::new(PathBuf::new()),
+            Box::new(|_| Err("no file".into())),
+        )
     }
 
     #[test]
