@@ -346,7 +346,11 @@ impl Driver {
             Action::Reload { client } => self.reload(now, Some(client)),
             Action::LogLevel { level } => ::log::set_max_level(level),
             Action::Persist { text } => {
-                let result = self.state.write(&text);
+                let result = self.state.write(&text).map(|doubt| {
+                    if let Some(doubt) = doubt {
+                        ::log::warn!("event=state-doubtful {doubt}");
+                    }
+                });
                 self.agent.handle_persisted(now, result);
             }
             Action::Restart => self.exit = Some(End::Restart),

@@ -24,6 +24,8 @@ pub struct StateFile {
     path: PathBuf,
     /// Something is there that could not be read, and may be well: it is not written over.
     unread: bool,
+    /// The last one that was written is less safe than it should be: told once.
+    doubtful: bool,
     /// What not every file system does, and what can fail.
     disk: Disk,
 }
@@ -33,9 +35,18 @@ pub struct StateFile {
 struct Disk {
     read: fn(&Path) -> io::Result<String>,
     pause: Duration,
+    link: fn(&Path, &Path) -> io::Result<()>,
+    copy: fn(&Path, &Path) -> io::Result<()>,
+    sync_folder: fn(&Path) -> io::Result<()>,
 }
 
-const DISK: Disk = Disk { read: |path| Ok(read_bounded(path, STATE_FILE_MAX)?.0), pause: READ_PAUSE };
+const DISK: Disk = Disk {
+    read: |path| Ok(read_bounded(path, STATE_FILE_MAX)?.0),
+    pause: READ_PAUSE,
+    link: |old, new| fs::hard_link(old, new),
+    copy: |old, new| fs::copy(old, new).and_then(|_| File::open(new)?.sync_all()),
+    sync_folder: |folder| File::open(folder)?.sync_all(),
+};
 
 /// What was found at the start.
 #[derive(Debug, Default)]
@@ -56,7 +67,7 @@ enum Useless {
 
 impl StateFile {
     pub fn new(path: PathBuf) -> Self {
-        Self { path, unread: false, disk: DISK }
+        Self { path, unread: false, doubtful: false, disk: DISK }
     }
 
     /// Reads the state, or, where that is of no use, the one before it. A damaged file is set aside as `NAME.damaged`,
@@ -128,9 +139,11 @@ impl StateFile {
     }
 
     /// Replaces the file, or leaves all as it is: whatever fails, and whenever the machine stops, one whole state is
-    /// there. The file that it replaces is kept as `NAME.previous`. A link stays one. Errors: what the system says,
-    /// with the file's name.
-    pub fn write(&mut self, text: &str) -> Result<(), String> {
+    /// there. The file that it replaces is kept as `NAME.previous`, if that can be done. A link stays one.
+    ///
+    /// `Ok`: it is written; with a text, for a person, if it is less safe there than it should be and was not so the
+    /// last time. Errors: what the system says, with the file's name.
+    pub fn write(&mut self, text: &str) -> Result<Option<String>, String> {
         let named = |path: &Path, error: &io::Error| format!("{}: {}", path.display(), reason(error));
         let file = target(&self.path).map_err(|error| named(&self.path, &error))?;
         // Somebody may have removed it. Where a link leads may be a disk that is not mounted: nothing is made there.
@@ -138,13 +151,17 @@ impl StateFile {
             make_folder(folder(&file)).map_err(|error| named(&file, &error))?;
         }
         let new = draft(&file);
-        self.replace(&file, &new, text).map_err(|error| {
+        let doubts = self.replace(&file, &new, text).map_err(|error| {
             let _ = fs::remove_file(&new);
             named(&file, &error)
-        })
+        })?;
+        let was_doubtful = core::mem::replace(&mut self.doubtful, !doubts.is_empty());
+        let is_news = self.doubtful && !was_doubtful;
+        Ok(is_news.then(|| format!("{}: written, but {}", file.display(), doubts.join("; "))))
     }
 
-    fn replace(&mut self, path: &Path, new: &Path, text: &str) -> io::Result<()> {
+    /// Gives what could not be done besides.
+    fn replace(&mut self, path: &Path, new: &Path, text: &str) -> io::Result<Vec<String>> {
         if text.len() > STATE_FILE_MAX {
             return Err(io::Error::other(format!("would be longer than {STATE_FILE_MAX} bytes")));
         }
@@ -152,12 +169,34 @@ impl StateFile {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        match self.unread {
-            true => self.keep_unread(path)?,
-            false => keep_previous(path)?,
+        let mut doubts = Vec::new();
+        if self.unread {
+            self.keep_unread(path)?;
+        } else if let Err(error) = self.keep_previous(path) {
+            doubts.push(format!("the one before it could not be kept: {}", reason(&error)));
         }
         fs::rename(new, path)?;
-        File::open(folder(path))?.sync_all()
+        // The name, too, is to outlive a power cut. Not every file system can promise that.
+        if let Err(error) = (self.disk.sync_folder)(folder(path)) {
+            doubts.push(format!("its folder could not be synced to the disk: {}", reason(&error)));
+        }
+        Ok(doubts)
+    }
+
+    /// In one step, so that there is always one. The file has both names for a moment, or there is a copy of it where
+    /// the file system has no links.
+    fn keep_previous(&self, path: &Path) -> io::Result<()> {
+        let previous = beside(path, "previous");
+        let second = draft(&previous);
+        remove(&second)?;
+        let kept = (self.disk.link)(path, &second).or_else(|_| (self.disk.copy)(path, &second));
+        let kept = match kept {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // the first one
+            other => other.and_then(|()| fs::rename(&second, &previous)),
+        };
+        // Nothing was renamed if both were one file already, and a copy may be half a one.
+        let removed = remove(&second);
+        kept.and(removed)
     }
 
     /// The previous one stays, too: it is the one that is known to be well.
@@ -180,22 +219,6 @@ fn target(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("too many links lead from one to the next"))
-}
-
-/// In one step, so that there is always one. The file has both names for a moment.
-fn keep_previous(path: &Path) -> io::Result<()> {
-    let previous = beside(path, "previous");
-    let link = draft(&previous);
-    remove(&link)?;
-    match fs::hard_link(path, &link) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // Not every file system has links.
-        Err(_) => return fs::copy(path, &previous).map(drop),
-        Ok(()) => {}
-    }
-    fs::rename(&link, &previous)?;
-    // Nothing was renamed if both were one file already.
-    remove(&link)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -238,7 +261,7 @@ mod tests {
         StateFile::new(path.to_owned()).read()
     }
 
-    fn write(path: &Path, text: &str) -> Result<(), String> {
+    fn write(path: &Path, text: &str) -> Result<Option<String>, String> {
         StateFile::new(path.to_owned()).write(text)
     }
 
@@ -300,7 +323,7 @@ mod tests {
         std::os::unix::fs::symlink("../disk/state.json", &link).unwrap();
         // Also while there is nothing at its end.
         for name in ["a", "b"] {
-            write(&link, &state(name)).unwrap();
+            assert_eq!(write(&link, &state(name)), Ok(None));
             assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
             assert_eq!(fs::read_to_string(&file).unwrap(), state(name));
         }
@@ -364,6 +387,46 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(beside(&path, "unread")).unwrap(), state("b"));
         assert_eq!(fs::read_to_string(beside(&path, "previous")).unwrap(), state("c"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_a_doubt_told_once_and_no_failure() {
+        let folder = test_folder("sync");
+        let path = folder.join("state.json");
+        let mut file = StateFile::new(path.clone());
+        let fails = Disk { sync_folder: |_| Err(rustix::io::Errno::INVAL.into()), ..DISK };
+        for (disk, name, is_doubtful) in
+            [(fails, "a", true), (fails, "b", false), (DISK, "c", false), (fails, "d", true)]
+        {
+            file.disk = disk;
+            let doubt = file.write(&state(name)).unwrap();
+            assert_eq!(doubt.is_some_and(|text| text.contains("could not be synced")), is_doubtful, "{name}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), state(name));
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn without_links_the_previous_state_is_a_whole_copy_or_the_one_before() {
+        let folder = test_folder("no-links");
+        let path = folder.join("state.json");
+        let previous = || fs::read_to_string(beside(&path, "previous")).unwrap_or_default();
+        let mut file = StateFile::new(path.clone());
+        file.disk.link = |_, _| Err(rustix::io::Errno::PERM.into());
+        for name in ["a", "b", "c"] {
+            assert_eq!(file.write(&state(name)), Ok(None));
+        }
+        assert_eq!(previous(), state("b"));
+        // The disk is full: half a copy.
+        file.disk.copy = |_, new| {
+            fs::write(new, "{")?;
+            Err(rustix::io::Errno::NOSPC.into())
+        };
+        let doubt = file.write(&state("d")).unwrap().unwrap();
+        assert!(doubt.contains("could not be kept"), "{doubt}");
+        assert_eq!((fs::read_to_string(&path).unwrap(), previous()), (state("d"), state("b")));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no half copy is left");
         fs::remove_dir_all(&folder).unwrap();
     }
 
