@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::{answers, complain, exit, print, screen};
-use crate::config::schema::CONTROL_DEFAULT;
+use crate::config::schema::{CONTROL_DEFAULT, STATE_DEFAULT};
 use crate::control::text::printable;
 use crate::control::{
     Done, EventLine, Joined, Members, Pinged, Rehearsed, Reloaded, Request, Status, Synced, Trying, Why,
@@ -30,19 +30,46 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(2 * JOIN_TIME_MAX.as_secs() +
 const PING_TIMEOUT: Duration =
     Duration::from_secs(TRYING_CLIENTS_MAX as u64 * PING_TIME_MAX.as_secs() + TIMEOUT.as_secs());
 
-/// The socket that the configuration names. The file is read leniently: what is wrong with it is `check-config`'s
-/// to say, and a user who may not read it gets the default.
+/// The socket that the configuration names, as [`named`] reads it.
 pub fn socket_of(config: &Path) -> PathBuf {
-    #[derive(Deserialize)]
-    struct Named {
+    named(config).control
+}
+
+/// Where the daemon of a configuration is found.
+pub struct Named {
+    pub control: PathBuf,
+    pub state: PathBuf,
+}
+
+/// The file is read leniently: what is wrong with it is `check-config`'s to say, and a user who may not read it gets the
+/// defaults.
+pub fn named(config: &Path) -> Named {
+    #[derive(Default, Deserialize)]
+    struct Paths {
         control: Option<String>,
+        state: Option<String>,
     }
-    let read = || {
-        let mut text = String::new();
-        std::fs::File::open(config).ok()?.take(CONFIG_FILE_MAX as u64).read_to_string(&mut text).ok()?;
-        serde_json::from_str::<Named>(&text).ok()?.control
-    };
-    read().unwrap_or_else(|| CONTROL_DEFAULT.into()).into()
+    let mut text = String::new();
+    if let Ok(file) = std::fs::File::open(config) {
+        let _ = file.take(CONFIG_FILE_MAX as u64).read_to_string(&mut text);
+    }
+    // With a comma too few it is no JSON, and a daemon may run with the file as it was.
+    let paths = serde_json::from_str(&text).unwrap_or_else(|_| Paths {
+        control: text_behind(&text, "control"),
+        state: text_behind(&text, "state"),
+    });
+    Named {
+        control: paths.control.unwrap_or_else(|| CONTROL_DEFAULT.into()).into(),
+        state: paths.state.unwrap_or_else(|| STATE_DEFAULT.into()).into(),
+    }
+}
+
+/// The string that follows the first place where `key` stands as a key.
+fn text_behind(text: &str, key: &str) -> Option<String> {
+    let quoted = format!("\"{key}\"");
+    let mut places =
+        text.split(quoted.as_str()).skip(1).filter_map(|rest| rest.trim_start().strip_prefix(':'));
+    serde_json::Deserializer::from_str(places.next()?).into_iter::<String>().next()?.ok()
 }
 
 /// Asks, prints and says the exit code. `config` is the file that a person is told to look into.
@@ -470,8 +497,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("picored-client-{}.json", std::process::id()));
         std::fs::write(&path, r#"{"control":"/tmp/x.sock","nonsense":[1]}"#).unwrap();
         assert_eq!(socket_of(&path), PathBuf::from("/tmp/x.sock"));
+        let broken =
+            r#"{"node": "control", "control" : "/tmp/y.sock" "state": "/tmp/\u0079.json", "apps": {"#;
+        std::fs::write(&path, broken).unwrap();
+        assert_eq!(socket_of(&path), PathBuf::from("/tmp/y.sock"));
+        assert_eq!(named(&path).state, PathBuf::from("/tmp/y.json"));
         std::fs::write(&path, "{").unwrap();
         assert_eq!(socket_of(&path), PathBuf::from(CONTROL_DEFAULT));
+        assert_eq!(named(&path).state, PathBuf::from(STATE_DEFAULT));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(socket_of(&path), PathBuf::from(CONTROL_DEFAULT));
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::agent::Agent;
+use crate::cli::client::{self, Named};
 use crate::cli::{complain, exit};
 use crate::config::{self, Config};
 use crate::driver::control::connect;
@@ -36,18 +37,22 @@ const COMPLAINT_MAX: u64 = 64 * 1024;
 /// Runs the daemon until it ends, or, for cron, starts one in the background unless there is one.
 /// Gives the exit code; what a person must know was printed.
 pub fn run(config_path: &Path, cron: bool) -> u8 {
-    let config = match files::load(config_path) {
-        Ok(config) => config,
-        Err(failure) => {
-            // Complete, and several lines if there are several problems.
-            let _ = writeln!(io::stderr(), "{}", failure.text(", not started"));
-            return exit::CONFIGURATION;
-        }
-    };
-    match cron {
-        true => run_for_cron(config_path, &config),
-        false => serve(config_path, config),
+    if cron {
+        return run_for_cron(config_path);
     }
+    match load(config_path) {
+        Ok(config) => serve(config_path, config),
+        Err(code) => code,
+    }
+}
+
+/// `Err`: the exit code; what is wrong was printed.
+fn load(config_path: &Path) -> Result<Config, u8> {
+    files::load(config_path).map_err(|failure| {
+        // Complete, and several lines if there are several problems.
+        let _ = writeln!(io::stderr(), "{}", failure.text(", not started"));
+        exit::CONFIGURATION
+    })
 }
 
 /// What [`run`] started for cron: cuts itself loose and is the daemon.
@@ -186,15 +191,25 @@ fn seed() -> Result<Seed, getrandom::Error> {
 }
 
 /// Silent and well if a daemon runs and answers; starts one if there is none or it hangs.
-fn run_for_cron(config_path: &Path, config: &Config) -> u8 {
-    match lock::lock_state(Path::new(&*config.state)) {
-        Ok(Lock::Locked(lock)) => drop(lock), // the daemon takes it; of two started at once the second one ends
-        Ok(Lock::Held { pid }) => match look_after(config, pid) {
-            Ok(()) => return exit::DONE,
-            Err(text) => complain(&text),
-        },
-        Err(text) => return fail(exit::SYSTEM, &text),
+///
+/// What is wrong with the file matters to one that is to start, not to one that runs.
+fn run_for_cron(config_path: &Path) -> u8 {
+    let named = client::named(config_path);
+    // Nothing is made for what may only be a guess.
+    if lock::lock_path(&named.state).exists() {
+        match lock::lock_state(&named.state) {
+            Ok(Lock::Locked(lock)) => drop(lock), // the daemon takes it; of two started at once the second one ends
+            Ok(Lock::Held { pid }) => match look_after(&named, pid) {
+                Ok(()) => return exit::DONE,
+                Err(text) => complain(&text),
+            },
+            Err(text) => return fail(exit::SYSTEM, &text),
+        }
     }
+    let config = match load(config_path) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
     let started = std::path::absolute(config_path).and_then(|path| start_detached(path.as_os_str()));
     match started {
         Ok(child) => watch_start(child, Path::new(&*config.control)),
@@ -203,11 +218,10 @@ fn run_for_cron(config_path: &Path, config: &Config) -> u8 {
 }
 
 /// `Err`: there was one that hung, and it was ended: what to say about it.
-fn look_after(config: &Config, pid: Option<u32>) -> Result<(), String> {
-    let control = Path::new(&*config.control);
+fn look_after(named: &Named, pid: Option<u32>) -> Result<(), String> {
     for _ in 0..ANSWER_TRIES {
         let asked = Instant::now();
-        match connect(control).and_then(ask) {
+        match connect(&named.control).and_then(ask) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 // Where too many wait already, nobody is told to wait.
                 thread::sleep(ANSWER_MAX.saturating_sub(asked.elapsed()));
@@ -217,7 +231,7 @@ fn look_after(config: &Config, pid: Option<u32>) -> Result<(), String> {
             _ => return Ok(()),
         }
     }
-    let lock = || lock::lock_state(Path::new(&*config.state));
+    let lock = || lock::lock_state(&named.state);
     // The lock is held, so the number that stands in it is not somebody else's: looked at again, that was long ago.
     let still = match lock() {
         Ok(Lock::Held { pid: now }) if now == pid => pid,

@@ -12,6 +12,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 /// Where the daemon listens for the command line.
+pub const STATE_DEFAULT: &str = "/var/lib/picored/state.json";
 pub const CONTROL_DEFAULT: &str = "/run/picored.sock";
 
 /// What Linux allows in a path, and in the path of a unix socket.
@@ -54,7 +55,7 @@ pub const FILE: &[Key] = &[
     key("handlers", Object, ""),
     key("safety", Object, ""),
     key("forget_after", Duration(SECOND, 3_650 * DAY), "72h"),
-    key("state", Path { max: PATH_MAX }, "/var/lib/picored/state.json"),
+    key("state", Path { max: PATH_MAX }, STATE_DEFAULT),
     key("control", Path { max: SOCKET_PATH_MAX }, CONTROL_DEFAULT),
     key("log", Object, ""),
 ];

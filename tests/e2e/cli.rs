@@ -91,6 +91,25 @@ fn a_second_daemon_on_the_same_state_is_refused() {
     assert!(daemon.is_running());
 }
 
+#[test]
+fn a_file_that_a_person_is_editing_is_no_matter_for_cron_while_a_daemon_runs() {
+    let mut daemon = Daemon::new("n1", json!({}));
+    daemon.start();
+    let whole = std::fs::read_to_string(daemon.config_path()).expect("the file");
+    for broken in [whole.replacen("\"bind\"", "\"bnid\"", 1), whole.replacen("\",", "\"", 1)] {
+        assert_ne!(broken, whole);
+        std::fs::write(daemon.config_path(), broken).expect("own folder");
+        let output = daemon.run(&["run", "--cron"]);
+        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0));
+    }
+    // It matters to one that is to start.
+    daemon.kill();
+    let output = daemon.run(&["run", "--cron"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("not started"), "{}", text(&output.stderr));
+}
+
 /// A daemon that detached ends with its test, however that ends.
 struct Detached(Daemon);
 
