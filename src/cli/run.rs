@@ -19,7 +19,7 @@ use crate::driver::control::connect;
 use crate::driver::files;
 use crate::driver::lock::{self, Lock};
 use crate::driver::statefile::{Found, StateFile};
-use crate::driver::{Driver, End, Ended, Failure, Reader, Sources, children, clock, log, program};
+use crate::driver::{Driver, End, Ended, Failure, Opened, Reader, Sources, children, clock, log, program};
 use crate::rng::Seed;
 
 /// The word for the detached daemon: `__daemon CONFIG`.
@@ -92,15 +92,17 @@ fn serve(config_path: &Path, mut config: Config) -> u8 {
         ::log::warn!("event=config path={} {}", note.path, note.text);
     }
     match open(config_path, config) {
-        Ok(Some(driver)) => {
-            let Ended { how, clients } = driver.run();
+        Ok(opened) => {
+            let Ended { how, clients } = match opened {
+                Begun::Runs(driver) => driver.run(),
+                Begun::Ended(ended) => ended,
+            };
             let code = finish(how, &program);
             // In this order: who waits for our end may start the next one at once.
             drop(lock);
             drop(clients);
             code
         }
-        Ok(None) => exit::DONE,
         Err(Failure { code, text }) => {
             ::log::error!("event=not-started {text}");
             // Whoever started it looks here, not into the log.
@@ -114,10 +116,28 @@ fn held(config: &Config, pid: Option<u32>) -> String {
     format!("another picored{who} runs with the state {}", config.state)
 }
 
-/// Everything between the configuration and the loop. `None`: told to stop while it waited.
-fn open(config_path: &Path, mut config: Config) -> Result<Option<Driver>, Failure> {
-    let opened = Sources::open(&config.bind, config.advertise, Path::new(&*config.control));
-    let Some((sources, advertise)) = opened? else { return Ok(None) };
+/// What comes of starting.
+enum Begun {
+    Runs(Box<Driver>),
+    /// It was told something else while it waited.
+    Ended(Ended),
+}
+
+/// Everything between the configuration and the loop.
+fn open(config_path: &Path, mut config: Config) -> Result<Begun, Failure> {
+    let reload = &mut || {
+        let loaded = files::load(config_path).map(drop);
+        loaded.map_err(|failure| failure.text("").trim_start_matches("picored: ").to_owned())
+    };
+    let control = Path::new(&*config.control);
+    let (sources, advertise) = match Sources::open(&config.bind, config.advertise, control, reload)? {
+        Opened::Ready(sources, advertise) => (*sources, advertise),
+        Opened::Stop(clients) => return Ok(Begun::Ended(Ended { how: Ok(End::Exit(exit::DONE)), clients })),
+        Opened::Restart => {
+            ::log::info!("event=restart the configuration was read anew while it waited");
+            return Ok(Begun::Ended(Ended { how: Ok(End::Restart), clients: Vec::new() }));
+        }
+    };
     config.agent.membership.advertise = advertise;
     let seed = seed()
         .map_err(|error| Failure { code: exit::SYSTEM, text: format!("no random numbers: {error}") })?;
@@ -129,7 +149,7 @@ fn open(config_path: &Path, mut config: Config) -> Result<Option<Driver>, Failur
     }
     let agent = Agent::with_state(config.agent.clone(), seed, now, clock::unix_now(), saved);
     let reader = reader(config_path.to_owned(), config);
-    Ok(Some(Driver::new(sources, agent, children::trampoline(), state, reader)))
+    Ok(Begun::Runs(Box::new(Driver::new(sources, agent, children::trampoline(), state, reader))))
 }
 
 /// What `reload` reads: the file as it is then, held against what runs.
@@ -251,12 +271,12 @@ fn look_after(named: &Named, pid: Option<u32>) -> Result<(), String> {
     Err(format!("the daemon (process {pid}) did not answer for {secs} s, {ANSWER_TRIES} times; replaced it"))
 }
 
-/// Any answer to anything will do.
-fn ask(mut socket: UnixStream) -> io::Result<()> {
+/// Any answer to anything will do. False: it closed without one.
+fn ask(mut socket: UnixStream) -> io::Result<bool> {
     socket.set_read_timeout(Some(ANSWER_MAX))?;
     socket.set_write_timeout(Some(ANSWER_MAX))?;
     socket.write_all(b"{\"cmd\":\"ping\"}\n")?;
-    socket.read(&mut [0]).map(drop)
+    socket.read(&mut [0]).map(|read| read > 0)
 }
 
 fn start_detached(config_path: &OsStr) -> io::Result<Child> {
@@ -278,7 +298,8 @@ fn watch_start(mut child: Child, control: &Path) -> u8 {
                 let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::SYSTEM);
                 return pass_on(child, code);
             }
-            Ok(None) if connect(control).is_ok() => return exit::DONE,
+            // The socket alone says little: what it listens to besides is opened after that.
+            Ok(None) if connect(control).and_then(ask).is_ok_and(|answered| answered) => return exit::DONE,
             _ => thread::sleep(START_POLL),
         }
     }

@@ -119,7 +119,7 @@ impl Client {
     }
 
     /// The next whole line that came; `Err`: it is gone, or says too much.
-    fn next_line(&mut self, scratch: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn next_line(&mut self, scratch: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.request.iter().position(|&byte| byte == b'\n') {
                 let rest = self.request.split_off(end + 1);
@@ -142,7 +142,7 @@ impl Client {
         }
     }
 
-    fn reply(&mut self, line: &str, last: bool) -> io::Result<()> {
+    pub(super) fn reply(&mut self, line: &str, last: bool) -> io::Result<()> {
         self.unsent.push(&[line.as_bytes(), b"\n"], CLIENT_BACKLOG_MAX)?;
         self.last |= last;
         self.flush()
@@ -156,7 +156,7 @@ impl Client {
         }
     }
 
-    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
     }
 }

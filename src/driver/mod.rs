@@ -41,7 +41,7 @@ use children::Purpose;
 use control::{Client, Control};
 use net::Sockets;
 use slots::{CONTROL, LISTENER, SIGNALS, Slot, Slots, UDP};
-pub use sources::{ALREADY_RUNNING, Failure, SYSTEM_ERROR, Sources};
+pub use sources::{ALREADY_RUNNING, Failure, Opened, SYSTEM_ERROR, Sources};
 use statefile::StateFile;
 
 /// How often the core is told the date. A machine without a clock battery learns it some time after its start, and the

@@ -9,9 +9,12 @@ use mio::{Events, Interest, Poll};
 use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
 
-use super::control::Control;
+use super::clock;
+use super::control::{Client, Control};
 use super::net::{self, BindError, Sockets};
 use super::slots::{CONTROL, LISTENER, SIGNALS, UDP};
+use crate::control::{Done, Request, error_line, reply_line};
+use crate::limits::CLIENTS_MAX;
 
 /// An address that is not there yet (a network that is still coming up) is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
@@ -41,38 +44,58 @@ impl Failure {
     }
 }
 
+/// How it came out.
+pub enum Opened {
+    Ready(Box<Sources>, SocketAddr),
+    /// TERM, INT or `picored stop` came while it waited. Who asked is told of the end by the end of its connection.
+    Stop(Vec<Client>),
+    /// HUP came while it waited, and the configuration, read anew, is one to start with.
+    Restart,
+}
+
 impl Sources {
-    /// Opens everything and finds the address to advertise, waiting for both if need be.
-    ///
-    /// `None`: TERM or INT came while it waited.
+    /// Opens everything and finds the address to advertise, waiting for both if need be. The control socket comes
+    /// first: who waits says so there. `reload`: whether the configuration, read anew, is one to start with.
     pub fn open(
         bind: &[SocketAddr],
         advertise: Option<SocketAddr>,
         control: &Path,
-    ) -> Result<Option<(Self, SocketAddr)>, Failure> {
-        let mut poll = Poll::new().map_err(|error| Failure::system("cannot open epoll", &error))?;
-        let mut signals = signals(&poll).map_err(|error| Failure::system("cannot catch signals", &error))?;
-        let Some(sockets) = wait_for(&mut poll, &mut signals, || bind_once(bind))? else { return Ok(None) };
+        reload: &mut dyn FnMut() -> Result<(), String>,
+    ) -> Result<Opened, Failure> {
+        let poll = Poll::new().map_err(|error| Failure::system("cannot open epoll", &error))?;
+        let signals = signals(&poll).map_err(|error| Failure::system("cannot catch signals", &error))?;
+        let mut control = Control::bind(control).map_err(|error| control_failure(control, &error))?;
+        (poll.registry().register(&mut control.listener, CONTROL, Interest::READABLE))
+            .map_err(|error| Failure::system("cannot listen", &error))?;
+        let mut waiting = Waiting { poll, signals, control, clients: Vec::new(), reload };
+        let sockets = match waiting.wait_for(|| bind_once(bind))? {
+            Waited::Done(sockets) => sockets,
+            Waited::Stop => return Ok(Opened::Stop(waiting.clients)),
+            Waited::Restart => return Ok(Opened::Restart),
+        };
         let local = sockets.local;
         // An address without a port (or port 0, in tests) gets the one that is bound.
         let advertise = advertise.map(|addr| match addr.port() {
             0 => SocketAddr::new(addr.ip(), local.port()),
             _ => addr,
         });
-        let Some(advertise) = wait_for(&mut poll, &mut signals, || find_advertise(advertise, local))? else {
-            return Ok(None);
+        let advertise = match waiting.wait_for(|| find_advertise(advertise, local))? {
+            Waited::Done(advertise) => advertise,
+            Waited::Stop => return Ok(Opened::Stop(waiting.clients)),
+            Waited::Restart => return Ok(Opened::Restart),
         };
-        let control = Control::bind(control).map_err(|error| control_failure(control, &error))?;
+        let Waiting { poll, signals, control, .. } = waiting;
         let mut sources = Self { poll, signals, sockets, control };
         sources.register().map_err(|error| Failure::system("cannot register sockets", &error))?;
-        Ok(Some((sources, advertise)))
+        Ok(Opened::Ready(Box::new(sources), advertise))
     }
 
     fn register(&mut self) -> io::Result<()> {
         let registry = self.poll.registry();
         registry.register(&mut self.sockets.udp, UDP, Interest::READABLE)?;
         registry.register(&mut self.sockets.listener, LISTENER, Interest::READABLE)?;
-        registry.register(&mut self.control.listener, CONTROL, Interest::READABLE)
+        // Who connected meanwhile is told of once more.
+        registry.reregister(&mut self.control.listener, CONTROL, Interest::READABLE)
     }
 }
 
@@ -102,32 +125,102 @@ fn find_advertise(
     }))
 }
 
-/// Tries until it works, says once why it does not, and gives up at TERM and INT (`None`).
-fn wait_for<T>(
-    poll: &mut Poll,
-    signals: &mut Signals,
-    mut attempt: impl FnMut() -> Result<Result<T, String>, Failure>,
-) -> Result<Option<T>, Failure> {
-    let mut told = false;
-    loop {
-        let why = match attempt()? {
-            Ok(done) => return Ok(Some(done)),
-            Err(why) => why,
-        };
-        if !core::mem::replace(&mut told, true) {
-            ::log::warn!("event=waiting {why}; trying again every {} s", RETRY.as_secs());
-        }
-        let mut events = Events::with_capacity(4);
-        match poll.poll(&mut events, Some(RETRY)) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                return Err(Failure::system("cannot wait", &error));
+/// What can be heard while something is waited for.
+struct Waiting<'a> {
+    poll: Poll,
+    signals: Signals,
+    control: Control,
+    clients: Vec<Client>,
+    reload: &'a mut dyn FnMut() -> Result<(), String>,
+}
+
+enum Waited<T> {
+    Done(T),
+    Stop,
+    Restart,
+}
+
+impl Waiting<'_> {
+    /// Tries until it works, says once why it does not, and whenever it is asked.
+    fn wait_for<T>(
+        &mut self,
+        mut attempt: impl FnMut() -> Result<Result<T, String>, Failure>,
+    ) -> Result<Waited<T>, Failure> {
+        let mut told = false;
+        loop {
+            let why = match attempt()? {
+                Ok(done) => return Ok(Waited::Done(done)),
+                Err(why) => why,
+            };
+            if !core::mem::replace(&mut told, true) {
+                ::log::warn!("event=waiting {why}; trying again every {} s", RETRY.as_secs());
             }
-            _ => {}
+            if let Some(over) = self.sleep(&why)? {
+                return Ok(over);
+            }
         }
-        let ends = [Signal::TERM.as_raw(), Signal::INT.as_raw()];
-        if signals.pending().any(|signal| ends.contains(&signal)) {
-            return Ok(None);
+    }
+
+    /// Until it is time to try again, or `Some`: until somebody wants something else.
+    fn sleep<T>(&mut self, why: &str) -> Result<Option<Waited<T>>, Failure> {
+        let until = clock::now() + RETRY;
+        let mut events = Events::with_capacity(4);
+        loop {
+            let left = until.since(clock::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            match self.poll.poll(&mut events, Some(left)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(Failure::system("cannot wait", &error));
+                }
+                _ => {}
+            }
+            let signals: Vec<i32> = self.signals.pending().collect();
+            let came = |wanted: Signal| signals.contains(&wanted.as_raw());
+            if came(Signal::TERM) || came(Signal::INT) || self.answer(why) {
+                return Ok(Some(Waited::Stop));
+            }
+            if came(Signal::HUP) {
+                match (self.reload)() {
+                    Ok(()) => return Ok(Some(Waited::Restart)),
+                    Err(error) => ::log::warn!("event=reload-failed {error}"),
+                }
+            }
         }
+    }
+
+    /// Everybody is told what is waited for; true: one wants it to stop.
+    fn answer(&mut self, why: &str) -> bool {
+        while let Ok((socket, _)) = self.control.listener.accept() {
+            if self.clients.len() >= CLIENTS_MAX {
+                self.clients.remove(0);
+            }
+            let mut client = Client::new(0, socket);
+            if client.register(self.poll.registry(), CONTROL).is_ok() {
+                self.clients.push(client);
+            }
+        }
+        let error = format!("picored has not started yet: {why}; it tries again every {} s", RETRY.as_secs());
+        let mut scratch = [0; 1024];
+        let mut stop = false;
+        self.clients.retain_mut(|client| {
+            loop {
+                let answered = match client.next_line(&mut scratch) {
+                    Ok(None) => return true,
+                    Ok(Some(line)) if Request::parse(&line) == Ok(Request::Stop) => {
+                        stop = true;
+                        client.reply(&reply_line(&Done { message: "stopping".into() }), false)
+                    }
+                    Ok(Some(_)) => client.reply(&error_line(&error), false),
+                    Err(gone) => Err(gone),
+                };
+                if answered.is_err() {
+                    return false;
+                }
+            }
+        });
+        stop
     }
 }
 

@@ -112,7 +112,20 @@ impl Daemon {
     }
 
     /// As [`Daemon::start`], by a command that is, or becomes, the program; the arguments are put behind it.
-    pub fn start_as(&mut self, mut command: Command) {
+    pub fn start_as(&mut self, command: Command) {
+        self.spawn_as(command);
+        wait_for("the daemon to answer", Duration::from_secs(10), || {
+            assert!(self.is_running(), "it ended at once; its log:\n{}", self.log());
+            self.ask("status").is_some()
+        });
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(&mut self) {
+        self.spawn_as(Command::new(picored()));
+    }
+
+    fn spawn_as(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -128,10 +141,6 @@ impl Daemon {
             .spawn()
             .expect("the binary was built");
         self.child = Some(child);
-        wait_for("the daemon to answer", Duration::from_secs(10), || {
-            assert!(self.is_running(), "it ended at once; its log:\n{}", self.log());
-            self.ask("status").is_some()
-        });
     }
 
     pub fn pid(&self) -> u32 {

@@ -63,3 +63,47 @@ fn a_client_that_has_said_all_it_has_to_say_gets_its_whole_answer() {
     let first: Value = serde_json::from_str(answer.lines().next().unwrap_or_default()).expect("JSON");
     assert!(first.to_string().contains("n1"), "{answer}");
 }
+
+/// An address that is not there: 192.0.2.0/24 is for documentation.
+#[test]
+fn who_waits_for_its_address_says_so_and_listens() {
+    let said = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut daemon = Daemon::new("n1", json!({ "bind": "192.0.2.77:7946", "insecure": true }));
+    daemon.spawn();
+    wait_for("it to say what it waits for", SOON, || {
+        let status = daemon.run(&["status"]);
+        status.status.code() == Some(3) && said(status).contains("192.0.2.77:7946")
+    });
+    let cron = daemon.run(&["run", "--cron"]);
+    assert_eq!((cron.status.code(), cron.stderr.len()), (Some(0), 0), "it does not hang");
+    assert_eq!(daemon.run(&["reload"]).status.code(), Some(1), "refused, and said why");
+
+    // A broken file is no reason to end, a corrected one is read.
+    let corrected = std::fs::read_to_string(daemon.config_path()).expect("the file");
+    let corrected = corrected.replace("192.0.2.77:7946", &daemon.addr.to_string());
+    let pid = daemon.pid();
+    std::fs::write(daemon.config_path(), corrected.replace("\"node\"", "\"nod\"")).expect("own folder");
+    daemon.signal(rustix::process::Signal::HUP);
+    wait_for("it to say what is wrong", SOON, || daemon.log().contains("event=reload-failed"));
+    assert!(daemon.is_running());
+    std::fs::write(daemon.config_path(), corrected).expect("own folder");
+    daemon.signal(rustix::process::Signal::HUP);
+    wait_for("it to start", SOON, || daemon.ask("status").is_some());
+    assert!(daemon.is_running() && daemon.pid() == pid);
+}
+
+#[test]
+fn who_waits_for_its_address_can_be_stopped() {
+    for command in [true, false] {
+        let mut daemon = Daemon::new("n1", json!({ "bind": "192.0.2.77:7946", "insecure": true }));
+        daemon.spawn();
+        wait_for("it to wait", SOON, || daemon.log().contains("event=waiting"));
+        if command {
+            assert_eq!(daemon.run(&["stop"]).status.code(), Some(0));
+        } else {
+            daemon.signal(rustix::process::Signal::TERM);
+        }
+        assert_eq!(daemon.wait(SOON), Some(0));
+        assert!(!daemon.folder.file("picored.sock").exists());
+    }
+}
