@@ -163,6 +163,16 @@ fn a_program_gets_its_environment_and_nothing_else() {
 }
 
 #[test]
+fn a_name_that_no_variable_can_hold_stops_no_run() {
+    let _alone = alone();
+    let mut run = run(&["/bin/sh", "-c", "echo \"$PICORED_NODE\""]);
+    run.env.push(("PICORED_NODE".into(), "a\0b\tc".into()));
+    let mut child = Running::start(Job::run(&mut run), Purpose::Run { id: 1 });
+    assert_eq!(child.end(), Exit::Code(0));
+    assert_eq!(child.output(), "a\u{fffd}b\tc\n");
+}
+
+#[test]
 fn stdin_arrives_whole_and_is_closed() {
     let _alone = alone();
     let mut run = run(&["/bin/sh", "-c", "sleep 0.1; wc -c"]);

@@ -122,7 +122,9 @@ impl Child {
         let mut command = Command::new(trampoline);
         command.arg0("picored").args(&job.args);
         command.env_clear().env("PATH", PATH).env("LANG", "C");
-        command.envs(job.env.iter().map(|(name, value)| (&**name, &**value)));
+        // memberlist lets a member have any name, and the system no variable with a NUL in it: one such member must not
+        // keep the handlers of the others from running.
+        command.envs(job.env.iter().map(|(name, value)| (&**name, value.replace('\0', "\u{fffd}"))));
         command.stdout(write.try_clone()?).stderr(write);
         command.stdin(if job.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
         let output = receiver(read)?;
