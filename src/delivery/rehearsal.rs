@@ -12,7 +12,8 @@ use super::handler::{Handler, Running};
 use super::retry::{self, Meaning};
 use super::run::{Run, Telling};
 use super::{
-    Action, AppSituation, Config, Delivery, EventKind, MemberEvent, Mode, Occurrence, RunId, World, serf,
+    Action, AppSituation, Config, Delivery, EventKind, MemberEvent, Mode, Occurrence, Place, RunId, World,
+    serf,
 };
 use crate::check::AppState;
 use crate::check::attempt::Exit;
@@ -38,6 +39,8 @@ pub struct Wanted<'a> {
 /// The one that is under way.
 pub(super) struct Rehearsal {
     handler: Box<str>,
+    mode: Mode,
+    place: Place,
     running: Running,
 }
 
@@ -85,21 +88,17 @@ impl Delivery {
         let id = self.out.next_id;
         self.out.next_id = id.wrapping_add(1);
         let running = Running::new(id, 0, now, &handler.config);
-        self.rehearsal = Some(Rehearsal { handler: wanted.handler.into(), running });
+        let (mode, place) = (handler.config.mode, handler.config.place);
+        self.rehearsal = Some(Rehearsal { handler: wanted.handler.into(), mode, place, running });
         self.out.actions.push_back(Action::Run { id, run: Box::new(run.clone()) });
         Ok(run)
     }
 
     /// `Some` if it is the rehearsal that ended.
     pub fn rehearsal_ended(&mut self, id: RunId, exit: &Exit, output: &[u8]) -> Option<Rehearsed> {
-        let Rehearsal { handler, running } = self.rehearsal.take_if(|it| it.running.id == id)?;
+        let Rehearsal { handler, mode, place, running } = self.rehearsal.take_if(|it| it.running.id == id)?;
         let meaning = retry::meaning(exit, running.is_timed_out());
-        let text = match meaning {
-            Meaning::Done => "the outside equals the set: recorded",
-            Meaning::Never => "never on this node: another one takes over",
-            Meaning::Failed if running.is_timed_out() => "over its timeout, so failed: tried again later",
-            _ => "failed: tried again later",
-        };
+        let text = follows(mode, place, meaning, running.is_timed_out());
         let (ok, output) = (meaning == Meaning::Done, running.said(output));
         Some(Rehearsed { handler, started: running.started, ok, output, meaning: text })
     }
@@ -111,6 +110,23 @@ impl Delivery {
             let (id, signal) = (running.id, running.next_stage(now));
             self.out.actions.extend(signal.map(|signal| Action::Signal { id, signal }));
         }
+    }
+}
+
+/// What picored does after a run in earnest that ended so.
+fn follows(mode: Mode, place: Place, meaning: Meaning, timed_out: bool) -> &'static str {
+    match (meaning, mode) {
+        (Meaning::Done, Mode::Sync) => "the outside equals the set: recorded",
+        (Meaning::Done, Mode::Event) => "the event is told: done with it",
+        (Meaning::Done, Mode::Picored1) => "the address is told: recorded",
+        (Meaning::Done, Mode::Serf) => "the event is told",
+        // As Serf does it.
+        (_, Mode::Serf) if timed_out => "over its timeout, so failed: not tried again",
+        (_, Mode::Serf) => "failed: not tried again",
+        (Meaning::Never, _) if place == Place::One => "never on this node: another one takes over",
+        (Meaning::Never, _) => "never on this node: not tried again before a reload",
+        (Meaning::Failed, _) if timed_out => "over its timeout, so failed: tried again later",
+        (Meaning::Failed, _) => "failed: tried again later",
     }
 }
 

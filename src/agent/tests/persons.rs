@@ -89,6 +89,7 @@ fn a_rehearsal_is_told_as_a_run_would_be_and_changes_nothing() {
     assert_eq!(var("TOKEN"), Some("s3cret"), "the handler itself needs it");
     assert!(String::from_utf8_lossy(&run.stdin).contains(r#""dry_run":true"#));
     let shown: Rehearsed = serde_json::from_str(&replies[0]).unwrap();
+    assert_eq!(shown.meaning, "the outside equals the set: recorded");
     assert!(shown.succeeded && shown.exit == "exit 0" && !replies[0].contains("s3cret"), "{replies:?}");
     assert!(shown.env.contains(&("TOKEN".into(), "********".into())), "{shown:?}");
     let after = world.status().handlers;
@@ -145,7 +146,10 @@ fn a_rehearsal_is_refused_while_the_handler_runs_and_of_what_is_not_there() {
         assert!(replies.concat().contains(why) && run.is_none(), "{line}: {replies:?}");
     }
     world.runs_hang = false;
-    let (_, run) = rehearse(&mut world, r#"{"cmd":"test-handler","handler":"mail","event":"node-failed"}"#);
+    let (replies, run) =
+        rehearse(&mut world, r#"{"cmd":"test-handler","handler":"mail","event":"node-failed"}"#);
+    let shown: Rehearsed = serde_json::from_str(&replies[0]).unwrap();
+    assert_eq!(shown.meaning, "the event is told: done with it");
     let env = run.expect("another handler").env;
     let var = |name: &str| env.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value);
     assert_eq!((var("PICORED_EVENT"), var("PICORED_NODE")), (Some("node-failed"), Some("fra1")));
