@@ -205,6 +205,26 @@ fn comments_disabled_records_and_types_that_are_not_ours_stay() {
 }
 
 #[test]
+fn where_more_is_found_than_is_shown_nothing_is_written() {
+    with_pdns(|pdns, shell| {
+        let many = |count: u32| {
+            let texts = (0..count).map(|n| json!({"content": format!("\"{n}\""), "disabled": false}));
+            let set = json!({"rrsets": [{"name": "www.example.test.", "type": "TXT", "ttl": 60,
+                "changetype": "REPLACE", "records": texts.collect::<Vec<_>>()}]});
+            pdns.call("PATCH", "zones/example.test.", Some(set));
+        };
+        many(990);
+        pdns.run(shell, "192.0.2.1").ends_with(0).says("written");
+        many(1001);
+        let before = pdns.serial();
+        pdns.run(shell, "192.0.2.2").ends_with(1).says("nothing was written").says("1000");
+        assert_eq!((pdns.serial(), pdns.records("A")), (before, vec!["192.0.2.1".to_owned()]));
+        // What is right already needs no search.
+        pdns.run(shell, "192.0.2.1").ends_with(0).says("unchanged");
+    });
+}
+
+#[test]
 fn an_empty_set_and_what_is_no_address_are_refused() {
     with_pdns(|pdns, shell| {
         pdns.run(shell, "192.0.2.1 2001:db8::1").ends_with(0);
