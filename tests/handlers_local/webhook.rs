@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::ports::free_port;
 use crate::run;
 use crate::skip::skip;
-use crate::support::{Folder, Shell, executable, shells, soon, which};
+use crate::support::{Folder, Shell, called, executable, fail_at, failing, shells, soon, which};
 
 /// Names that a peer could have: each must arrive as it is, or what is no UTF-8 as U+FFFD.
 const HOSTILE: [(&[u8], &str); 12] = [
@@ -259,6 +259,28 @@ fn wrong_settings_end_with_78_and_name_the_setting() {
         assert_eq!(exit, 78, "{said}");
         assert!(said.contains("install curl"), "{said}");
         assert_eq!(hook.count(), 0);
+    });
+}
+
+#[test]
+fn a_program_that_fails_is_no_wrong_setting() {
+    with_hook(|hook, shell| {
+        let bin = failing(&["awk", "sed", "tail", "tr"]);
+        for number in 0.. {
+            let calls = Folder::new();
+            let mut handler = hook.handler(shell, "ok", "json");
+            handler.env("WEBHOOK_TOKEN", "t0ken").envs(fail_at(number, &bin, &calls));
+            let before = hook.count();
+            let (exit, said) = run(&mut handler);
+            assert!(exit == 0 || exit == 75, "call {number}: {exit}: {said}");
+            if hook.count() > before {
+                assert_eq!(hook.last().header("authorization"), "Bearer t0ken", "call {number}: sent whole");
+            }
+            if called(&calls) <= number {
+                assert_eq!((exit, number > 10), (0, true), "call {number}: {said}");
+                break;
+            }
+        }
     });
 }
 
