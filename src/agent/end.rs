@@ -204,7 +204,8 @@ impl Agent {
         self.tell(news::ended(now, message));
         let line = reply_line(&Done { message: message.into() });
         for client in self.ending.clients().map(core::mem::take).unwrap_or_default() {
-            self.actions.push_back(Action::Reply { client, line: line.clone(), last: true });
+            // Its connection closes when all is over: what is done after the end must find nothing of us.
+            self.actions.push_back(Action::Reply { client, line: line.clone(), last: false });
         }
         self.ending = Ending::Ended;
         self.persist_changes(now);
