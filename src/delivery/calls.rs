@@ -34,16 +34,22 @@ pub fn after(outside: &mut Vec<Address>, (entry, up): Call) {
     }
 }
 
-/// Every known address that `goal` has not: where it is not known what the outside shows, each is called again.
-pub fn all_others(situation: &AppSituation, goal: &[Address]) -> Vec<Address> {
+/// `outside`, but of the addresses in `doubtful` the opposite of what `goal` wants, so that each of them is called.
+pub fn in_doubt(outside: &[Address], goal: &[Address], doubtful: &[Address]) -> Vec<Address> {
+    let is_in = |set: &[Address], addr: IpAddr| set.iter().any(|entry| entry.addr == addr);
+    let sure = outside.iter().filter(|entry| !is_in(doubtful, entry.addr));
+    sure.chain(doubtful.iter().filter(|entry| !is_in(goal, entry.addr))).cloned().collect()
+}
+
+/// `goal` and every other known address: where it is not known what the outside shows, each is called again.
+pub fn all(situation: &AppSituation, goal: &[Address]) -> Vec<Address> {
     let of = |addr: IpAddr, node: &str| Address { addr, node: node.into() };
-    let instances = situation.instances.iter();
-    let mut rest: Vec<Address> =
-        instances.flat_map(|i| i.addrs.iter().map(|&addr| of(addr, &i.node))).collect();
-    rest.retain(|entry| goal.iter().all(|other| other.addr != entry.addr));
-    rest.sort_unstable();
-    rest.dedup_by_key(|entry| entry.addr);
-    rest
+    let known = situation.instances.iter().flat_map(|i| i.addrs.iter().map(|&addr| of(addr, &i.node)));
+    let mut all = goal.to_vec();
+    all.extend(known.filter(|entry| goal.iter().all(|other| other.addr != entry.addr)));
+    all.sort_unstable();
+    all.dedup_by_key(|entry| entry.addr);
+    all
 }
 
 /// A call as the event that it is.

@@ -37,6 +37,11 @@ pub struct Job {
     standing: Standing,
     /// Addresses whose `picored1` call failed since the last backoff: the others go first.
     failed_calls: Vec<IpAddr>,
+    /// `picored1`: addresses that are still to be called whatever P says of them, for it is not known what the outside
+    /// shows. Not in P: what the gates keep must not depend on how far the round has come.
+    round: Vec<Address>,
+    /// Of these, whom the gates hold outside of G for now: not called down before that is decided.
+    held: Vec<IpAddr>,
     verify: Verify,
     /// A person wants a run, until then.
     manual: Option<Instant>,
@@ -91,6 +96,8 @@ impl Job {
             current: None,
             standing: Standing::default(),
             failed_calls: Vec::new(),
+            round: Vec::new(),
+            held: Vec::new(),
             verify: Verify::default(),
             manual: None,
             released: false,
@@ -126,6 +133,7 @@ impl Job {
             && self.ledger.greatest_told() == Told::Set(hash(&plan.goal))
         {
             (self.outside, self.outside_lc) = (Some(plan.goal.to_vec()), greatest.lc);
+            self.round.clear();
         }
         let unseen = situation.and_then(|situation| self.unseen(world, situation, around.config));
         let is_held = situation.is_some_and(|situation| situation.held.is_some());
@@ -150,6 +158,8 @@ impl Job {
             let reason = situation.and_then(|app| app.verdict_for(&around.config.name).guard.clone());
             return self.rest(Some(Waiting::NoSet(reason)), later);
         };
+        let held = situation.verdict_for(&around.config.name).held.iter().map(|(entry, _)| entry.addr);
+        self.held = held.filter(|&addr| plan.goal.iter().all(|entry| entry.addr != addr)).collect();
         let is_rid = self.drop_unwanted_calls(&plan.goal);
         let due = self.due(now, world, around.config, &plan);
         if let Due::No { until } = due {
@@ -331,6 +341,13 @@ impl Job {
                 None => Due::No { until: None },
             };
         }
+        if !self.round.is_empty() {
+            let reason = if self.standing.failures > 0 { "retry" } else { "resync" };
+            return match self.next_call(goal, true) {
+                Some(_) => Due::Yes(reason),
+                None => Due::No { until: None },
+            };
+        }
         let Some(greatest) = &self.ledger.greatest else { return Due::Yes(again) };
         let is_own = &*greatest.node == world.node;
         match self.ledger.greatest_told() {
@@ -366,15 +383,22 @@ impl Job {
     /// The first address that a `picored1` call must be made for.
     fn next_call(&self, goal: &[Address], failed_too: bool) -> Option<Call> {
         let skipped = if failed_too { &[][..] } else { &self.failed_calls };
-        calls::next(self.outside.as_deref().unwrap_or_default(), goal, skipped)
+        calls::next(&self.shown_to_calls(goal), goal, skipped)
+    }
+
+    /// P, and of what is still to be called in this round the opposite of `goal`.
+    fn shown_to_calls(&self, goal: &[Address]) -> Vec<Address> {
+        let decided = self.round.iter().filter(|entry| !self.held.contains(&entry.addr));
+        let doubtful: Vec<Address> = decided.cloned().collect();
+        calls::in_doubt(self.outside.as_deref().unwrap_or_default(), goal, &doubtful)
     }
 
     /// Calls that failed and that nobody wants any more count no longer; true if those were all that had failed. What
     /// else there is to call has not failed, so it waits for no backoff.
     fn drop_unwanted_calls(&mut self, goal: &[Address]) -> bool {
-        let outside = self.outside.as_deref().unwrap_or_default();
+        let shown = self.shown_to_calls(goal);
         let before = self.failed_calls.len();
-        self.failed_calls.retain(|&addr| calls::is_wanted(outside, goal, addr));
+        self.failed_calls.retain(|&addr| calls::is_wanted(&shown, goal, addr));
         let is_rid = self.failed_calls.is_empty() && before > 0;
         if is_rid && self.next_call(goal, true).is_some() {
             self.standing.retry_at = None;
@@ -428,13 +452,15 @@ impl Job {
     /// The next `picored1` call. Where it is not known what the outside shows (another node's calls
     /// were interrupted, or a person said so), every known address is called again.
     fn choose_call(&mut self, situation: &AppSituation, goal: &[Address]) -> Option<Call> {
-        if self.next_call(goal, true).is_none() {
-            self.outside = None;
-        }
         if self.outside.is_none() {
+            // Whatever there is may be shown, so that nothing of it is lost before it was called.
             let greatest = self.ledger.greatest.as_ref();
-            let rest = greatest.map(|_| calls::all_others(situation, goal)).unwrap_or_default();
-            (self.outside, self.outside_lc) = (Some(rest), greatest.map_or(0, |greatest| greatest.lc));
+            self.round = greatest.map(|_| calls::all(situation, goal)).unwrap_or_default();
+            self.outside_lc = greatest.map_or(0, |greatest| greatest.lc);
+            self.outside = Some(self.round.clone());
+        }
+        if self.next_call(goal, true).is_none() {
+            self.round = calls::all(situation, goal);
         }
         if self.next_call(goal, false).is_none() {
             self.failed_calls.clear();
@@ -463,13 +489,15 @@ impl Job {
         let told = match current.call {
             None => self.outside.insert(current.set),
             Some(call) => {
+                self.round.retain(|entry| entry.addr != call.0.addr);
                 let outside = self.outside.get_or_insert_default();
                 calls::after(outside, call);
                 outside
             }
         };
-        let told = Told::Set(hash(told));
-        self.ledger.end(current.lc, Some(told));
+        // Who takes over in the middle of a round begins it anew.
+        let told = self.round.is_empty().then(|| Told::Set(hash(told)));
+        self.ledger.end(current.lc, told);
         if self.failed_calls.is_empty() {
             self.standing.succeeded();
         }

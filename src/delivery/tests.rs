@@ -66,9 +66,10 @@ struct Scene {
     withdraw: Option<Vec<u8>>,
     /// Of the electorate, never seen alive.
     unseen: Option<&'static str>,
-    /// Nodes that failed, that have no verdict, and what was tried of the failed ones.
+    /// Nodes that failed, that have no verdict, that the gates hold, and what was tried of the failed ones.
     failed: Vec<u8>,
     silent: Vec<u8>,
+    held: Vec<u8>,
     verified: Vec<Verified>,
     actions: Vec<Action>,
 }
@@ -99,6 +100,7 @@ impl Scene {
             unseen: None,
             failed: vec![],
             silent: vec![],
+            held: vec![],
             verified: vec![],
             actions: Vec::new(),
         }
@@ -142,6 +144,7 @@ impl Scene {
         };
         let address = |&n: &u8| Address { addr: ip(n), node: format!("n{n}").into() };
         let set = |set: &Option<Vec<u8>>| Some(set.as_ref()?.iter().map(address).collect::<Vec<_>>());
+        let held: Vec<_> = self.held.iter().map(|n| (address(n), Reason::Settling)).collect();
         let (publish, withdraw) = (set(&self.goal), set(&self.withdraw));
         let app = |name: &str| AppSituation {
             held: None,
@@ -151,6 +154,7 @@ impl Scene {
                 publish: publish.clone(),
                 guard: self.guard.clone(),
                 withdraw: withdraw.clone(),
+                held: held.clone(),
                 ..Verdict::default()
             },
             of_handlers: vec![],
@@ -190,8 +194,7 @@ impl Scene {
 
     /// The runs started since the last call.
     fn runs(&mut self) -> Vec<(RunId, Run)> {
-        let actions = core::mem::take(&mut self.actions);
-        actions
+        core::mem::take(&mut self.actions)
             .into_iter()
             .filter_map(|action| match action {
                 Action::Run { id, run } => Some((id, *run)),
@@ -218,14 +221,13 @@ impl Scene {
     /// What `status` shows of the first handler.
     fn status<T>(&self, look: impl FnOnce(&HandlerStatus<'_>) -> T) -> T {
         let members: Vec<&Member> = self.members.iter().collect();
-        let may_act = self.may_act.clone();
         let world = World {
             node: OWN,
             cluster: "tny",
             unix_now: 1_000_000,
             members: &members,
             apps: &[],
-            may_act,
+            may_act: self.may_act.clone(),
             may_withdraw: false,
             unseen: None,
             witness: "",

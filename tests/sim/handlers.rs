@@ -168,6 +168,32 @@ fn picored1_calls_keep_each_node_s_own_table_right() {
     });
 }
 
+/// Goal: when two sides meet of which each called the other down, all is called up in the end.
+/// Method: without quorum both sides of a cut may act. Whoever goes on calls every address again, for it is not known
+/// what the outside shows, and those back from failed are held at first.
+#[test]
+fn picored1_for_one_calls_all_up_after_two_sides_met() {
+    for_seeds(5, |seed| {
+        let mut world = World::new(seed).nodes(3).app("web").with(|settings| settings.quorum = false);
+        let base = world.settings.handler();
+        let calls = Config { name: "calls".into(), mode: Mode::Picored1, ..base };
+        world.settings.handlers.push(calls);
+        let mut world = world.settled();
+        world.run_for(mins(2));
+        world.partition(&["n3"]);
+        world.run_for(mins(2));
+        let up = |world: &World| -> BTreeMap<IpAddr, bool> {
+            let starts = world.outside.starts.iter().filter_map(|start| start.told.call.as_ref());
+            starts.map(|(addr, state)| (*addr, state == "up")).collect()
+        };
+        assert!(up(&world).values().any(|up| !up), "{}", world.blame("each side called the other down"));
+        world.heal();
+        world.run_for(mins(5));
+        let up = up(&world);
+        assert!(up.len() == 3 && up.values().all(|up| *up), "{}", world.blame(&format!("{up:?}")));
+    });
+}
+
 /// Goal: a handler that never works does not make another one tell what only its own outside still shows.
 /// Method: it worked once, then never; n3, down since, is restarted, and is `unknown` for a while.
 #[test]

@@ -146,3 +146,56 @@ fn picored1_withdraws_nobody_without_quorum() {
         assert_eq!(scene.runs(), [], "{place:?}");
     }
 }
+
+/// Goal: what the gates keep does not depend on how far a round has come, and who takes over begins it anew.
+/// Method: a person wants all called again; meanwhile one more is to be published.
+#[test]
+fn a_round_over_all_addresses_leaves_what_is_published_alone_and_counts_when_it_is_over() {
+    let mut scene = Scene::new(Config { min_interval: secs(0), ..config(Mode::Picored1, Place::One) });
+    scene.run_for(secs(3));
+    assert_eq!(calls(&mut scene, 0).len(), 2);
+    let published = |scene: &Scene| -> Vec<IpAddr> {
+        let known = scene.delivery.published("web").flatten().expect("it is known");
+        known.iter().map(|entry| entry.addr).collect()
+    };
+    assert!(scene.delivery.sync(scene.now, Some("dns")));
+    scene.look();
+    let mut made = Vec::new();
+    while let Some((id, run)) = scene.runs().pop() {
+        assert!(scene.tag_shown().ends_with(":?"), "{}", scene.tag_shown());
+        assert!(published(&scene).starts_with(&[ip(1), ip(2)]), "{made:?}: {:?}", published(&scene));
+        made.push(run.argv.last_chunk::<2>().expect("the address and the state").join(" "));
+        if made.len() == 2 {
+            // It was to be called down.
+            scene.goal = Some(vec![1, 2, 3]);
+        }
+        scene.end(id, 0);
+    }
+    assert_eq!(made, ["192.0.2.1 up", "192.0.2.2 up", "192.0.2.3 up"]);
+    assert_eq!(published(&scene), [ip(1), ip(2), ip(3)]);
+    assert!(scene.tag_shown().ends_with(&goal_hash(&[1, 2, 3])), "{}", scene.tag_shown());
+}
+
+#[test]
+fn who_is_held_outside_of_the_set_is_not_called_down_before_that_is_decided() {
+    for comes_in in [true, false] {
+        let mut scene = Scene::new(Config { min_interval: secs(0), ..config(Mode::Picored1, Place::One) });
+        scene.run_for(secs(3));
+        assert_eq!(calls(&mut scene, 0).len(), 2);
+        scene.held = vec![3];
+        assert!(scene.delivery.sync(scene.now, Some("dns")));
+        scene.look();
+        assert_eq!(calls(&mut scene, 0), ["/bin/dns web 192.0.2.1 up", "/bin/dns web 192.0.2.2 up"]);
+        scene.run_for(secs(60));
+        assert_eq!((scene.runs(), scene.tag_shown().ends_with(":?")), (vec![], true));
+        scene.held.clear();
+        if comes_in {
+            scene.goal = Some(vec![1, 2, 3]);
+        }
+        scene.run_for(secs(3));
+        let last = if comes_in { "/bin/dns web 192.0.2.3 up" } else { "/bin/dns web 192.0.2.3 down" };
+        assert_eq!(calls(&mut scene, 0), [last]);
+        let goal: &[u8] = if comes_in { &[1, 2, 3] } else { &[1, 2] };
+        assert!(scene.tag_shown().ends_with(&goal_hash(goal)));
+    }
+}
