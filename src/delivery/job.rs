@@ -141,6 +141,8 @@ impl Job {
         let knows_nothing = around.config.place == Place::One && plan.is_none() && self.outside.is_none();
         let lags = knows_nothing && self.ledger.greatest.is_some();
         self.show(now, around, unseen.is_some() || is_held || lags);
+        let withdrew =
+            situation.is_some_and(|situation| self.adopt_withdrawn(world, situation, around.config));
         let disagrees = self.disagrees(turn, around, plan.as_ref());
         let differs = self.differs.watch(turn, around.config, &self.app, disagrees);
         // When another node's run counts as over nothing else may happen, but that it overlapped one is known then.
@@ -154,7 +156,8 @@ impl Job {
             (self.phase, self.waiting) = (if around.stuck { "stuck" } else { "running" }, None);
             return (Step::Idle, later);
         }
-        let (Some(situation), Some(plan)) = (situation, plan) else {
+        // What the gates gave was of the P before.
+        let (Some(situation), Some(plan)) = (situation, plan.filter(|_| !withdrew)) else {
             let reason = situation.and_then(|app| app.verdict_for(&around.config.name).guard.clone());
             return self.rest(Some(Waiting::NoSet(reason)), later);
         };
@@ -179,6 +182,33 @@ impl Job {
             }
             None => self.when(turn, around, situation, &plan, later),
         }
+    }
+
+    /// `withdraw_self`: who ran last took itself out of what this node takes for P, perhaps while this node did the same.
+    /// That is seen by the hash, and followed, or else this node's own withdrawal would put that one back, without quorum.
+    fn adopt_withdrawn(&mut self, world: &World<'_>, situation: &AppSituation, config: &Config) -> bool {
+        let (Told::Set(told), Some(outside)) = (self.ledger.greatest_told(), &self.outside) else {
+            return false;
+        };
+        let Some(greatest) = self.ledger.greatest.as_ref().filter(|greatest| &*greatest.node != world.node)
+        else {
+            return false;
+        };
+        let withdraws = world.may_withdraw && world.may_act.is_err() && config.mode == Mode::Sync;
+        if !withdraws || config.place != Place::One || hash(outside) == told {
+            return false;
+        }
+        let with_own = with(outside, situation.addresses_of(world.node));
+        let mut sets = [outside, &with_own].map(|set| {
+            let is_its = |entry: &Address| {
+                let mut its = situation.addresses_of(&greatest.node);
+                *entry.node == *greatest.node || its.any(|other| other.addr == entry.addr)
+            };
+            set.iter().filter(|entry| !is_its(entry)).cloned().collect::<Vec<_>>()
+        });
+        let Some(shown) = sets.iter_mut().find(|set| hash(set) == told) else { return false };
+        (self.outside, self.outside_lc) = (Some(core::mem::take(shown)), greatest.lc);
+        true
     }
 
     /// Another node is the runner, which told another set than this node would.
@@ -591,6 +621,14 @@ fn plan<'a>(
         Place::One | Place::All => Cow::Borrowed(goal),
     };
     Some(Plan { goal, withdraws: false })
+}
+
+/// `set` and these, sorted.
+fn with(set: &[Address], more: impl Iterator<Item = Address>) -> Vec<Address> {
+    let mut all = set.to_vec();
+    all.extend(more.filter(|entry| set.iter().all(|other| other.addr != entry.addr)));
+    all.sort_unstable();
+    all
 }
 
 fn hash(set: &[Address]) -> u32 {

@@ -216,6 +216,12 @@ impl AppSituation {
         let own = self.of_handlers.iter().find(|(name, _)| **name == *handler);
         own.map_or(&self.verdict, |(_, verdict)| verdict)
     }
+
+    /// The addresses that `node` publishes.
+    fn addresses_of(&self, node: &str) -> impl Iterator<Item = Address> {
+        let its = self.instances.iter().filter(move |i| *i.node == *node);
+        its.flat_map(|i| i.addrs.iter().map(|&addr| Address { addr, node: i.node.clone() }))
+    }
 }
 
 /// All that delivery looks at, put together by the agent each time.

@@ -278,6 +278,26 @@ fn a_node_without_quorum_withdraws_itself_where_it_is_told_to() {
     });
 }
 
+/// Goal: two of five that are without quorum each take themselves away, and neither puts the other one back.
+#[test]
+fn two_without_quorum_that_withdraw_themselves_do_not_put_each_other_back() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 5, |settings| settings.on_no_quorum = OnNoQuorum::WithdrawSelf);
+        never_empty(&mut world);
+        // They reach the records, and the three find that they serve.
+        for (a, b) in [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4)] {
+            world.net.block_gossip(a, b);
+            world.net.block_gossip(b, a);
+        }
+        world.disturb();
+        world.expect_within(mins(3), "both have gone", |world| world.records("web") == ["n3", "n4", "n5"]);
+        world.run_for(mins(1));
+        assert_eq!(world.records("web"), ["n3", "n4", "n5"], "{}", world.full_picture());
+        world.heal();
+        is_right(&mut world, mins(4), "both are back");
+    });
+}
+
 /// The tries fail while the link is cut; it heals before the run that they were for.
 #[test]
 fn verify_failed_during_a_cut_that_heals_before_the_run() {

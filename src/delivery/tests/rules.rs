@@ -373,3 +373,37 @@ fn a_person_s_word_goes_on_though_an_instance_has_no_verdict() {
     scene.end(id, 0);
     assert!(!scene.delivery.is_released("", "web"), "until the next success");
 }
+
+/// Goal: nodes without quorum that each take themselves away put nobody back.
+/// Method: n2 told that it is gone, before n3 did so or at the same time.
+#[test]
+fn who_withdraws_itself_does_not_put_back_who_did_so_before_or_meanwhile() {
+    fn go(scene: &mut Scene, time: u64) -> Option<String> {
+        for _ in 0..time {
+            scene.now += secs(1);
+            scene.look_as("n3");
+        }
+        let (id, run) = scene.runs().pop()?;
+        scene.delivery.handle_exit(scene.now, id, Exit::Code(0), b"");
+        scene.look_as("n3");
+        Some(env(&run, "PICORED_UP_ADDRS").to_owned())
+    }
+    for meanwhile in [false, true] {
+        let mut scene = Scene::new(sync_one());
+        scene.members = vec![member("n2"), member("n3")];
+        scene.goal = Some(vec![1, 2, 3]);
+        assert_eq!(go(&mut scene, 4).as_deref(), Some("192.0.2.1 192.0.2.2 192.0.2.3"));
+        assert_eq!(go(&mut scene, 60), None);
+        scene.may_act = Err(Reason::MissingServes { node: "n1".into() });
+        scene.withdraw = Some(vec![1, 2]);
+        if meanwhile {
+            assert_eq!(go(&mut scene, 10).as_deref(), Some("192.0.2.1 192.0.2.2"));
+        }
+        scene.tag("n2", &[("h.dns.web", &format!("n:3:{}", goal_hash(&[1, 3])))]);
+        assert_eq!(go(&mut scene, 1), None);
+        let known = scene.delivery.published("web").flatten().expect("it is known");
+        assert_eq!(known.iter().map(|entry| entry.addr).collect::<Vec<_>>(), [ip(1), ip(3)], "{meanwhile}");
+        scene.withdraw = Some(vec![1]);
+        assert_eq!(go(&mut scene, 10).as_deref(), Some("192.0.2.1"));
+    }
+}
