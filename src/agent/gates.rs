@@ -30,6 +30,16 @@ const WITNESS_EVERY_IDLE: Duration = Duration::from_secs(60);
 /// So long an answer of a witness counts.
 const WITNESS_COUNTS: Duration = Duration::from_secs(30);
 
+/// What is known of the outside of one app, by a handler's runs.
+struct Known<'a> {
+    /// P.
+    published: Option<&'a [Address]>,
+    /// See [`Case::learns`].
+    learns: bool,
+    /// See [`Case::released`].
+    released: bool,
+}
+
 /// All gates of this node, and what they remember.
 pub struct Gates {
     config: safety::Config,
@@ -167,10 +177,11 @@ impl Gates {
         own: &OwnApp,
         instances: &[Instance],
         handler: &str,
-        (published, released): (Option<&[Address]>, bool),
-        learns: bool,
+        known: Known<'_>,
+        is_told: impl FnOnce(&[Address]) -> bool,
         may_act: bool,
     ) -> Verdict {
+        let Known { published, learns, released } = known;
         let app = &own.app.config().name;
         let tries = &self.tries;
         let tried = |i: &Instance| match (&own.policy.verify, last_try(tries, app, i)) {
@@ -184,11 +195,12 @@ impl Gates {
         let case =
             Case { now, me, instances, published, learns, released, policy, node_down_after, tried: &tried };
         let mut verdict = decide(&case);
+        let percent = self.config.max_remove.filter(|_| !self.is_forced(now, own, handler));
+        let window = self.windows.entry((app.clone(), handler.into())).or_default();
         // What is seen before this node may act is no measure of what it takes away.
-        if may_act {
-            let percent = self.config.max_remove.filter(|_| !self.is_forced(now, own, handler));
-            let window = self.windows.entry((app.clone(), handler.into())).or_default();
-            window.apply(now, percent, published, &mut verdict);
+        match may_act {
+            true => window.apply(now, percent, published, is_told, &mut verdict),
+            false => window.pause(now),
         }
         verdict
     }
@@ -406,7 +418,9 @@ impl Agent {
             let mut decide = |handler: &str, published: Option<&[Address]>| {
                 let released = self.delivery.is_released(handler, &name);
                 let learns = published.is_none() && self.delivery.learns(handler, &name);
-                self.gates.decide(now, me, own, &instances, handler, (published, released), learns, may_act)
+                let known = Known { published, learns, released };
+                let is_told = |set: &[Address]| self.delivery.has_told(handler, &name, set);
+                self.gates.decide(now, me, own, &instances, handler, known, is_told, may_act)
             };
             let verdict = decide("", known(&own.published).as_deref());
             let of_handlers = own.published_by.iter();

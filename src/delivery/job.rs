@@ -562,6 +562,11 @@ impl Job {
         self.failed_calls.clear();
     }
 
+    /// Whether this is what the outside was told last.
+    pub fn has_told(&self, set: &[Address]) -> bool {
+        self.ledger.greatest_told() == Told::Set(hash(set))
+    }
+
     fn is_manual(&self, now: Instant) -> bool {
         self.manual.is_some_and(|until| until > now)
     }

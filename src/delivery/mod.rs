@@ -526,6 +526,12 @@ impl Delivery {
         let jobs = || one.clone().flat_map(Handler::jobs).filter(|job| *job.app == *app);
         jobs().any(|job| job.ledger.greatest.is_some()) && jobs().all(|job| job.outside.is_none())
     }
+    /// Whether this is what `handler` (empty: any) told the outside of `app` last, on whichever node.
+    pub fn has_told(&self, handler: &str, app: &str, set: &[Address]) -> bool {
+        let is_meant = |own: &&Handler| handler.is_empty() || *own.config.name == *handler;
+        let mut jobs = self.handlers.iter().filter(is_meant).flat_map(Handler::jobs);
+        jobs.any(|job| *job.app == *app && job.has_told(set))
+    }
     /// P of each handler that tells `app`, by the handler's name; `None`: nothing is known to have been told yet.
     pub fn published_by(&self, app: &str) -> Vec<(Box<str>, Option<Vec<Address>>)> {
         let of = |handler: &Handler| {

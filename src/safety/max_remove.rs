@@ -22,43 +22,62 @@ pub struct Window {
 }
 
 impl Window {
-    /// Applies the gate to what the others made. `percent`: the share that may leave; `None`: any.
+    /// Applies the gate to what the others made. `percent`: the share that may leave; `None`: any. `is_told`: whether
+    /// this is what the outside was told last; then it is done, by whomever a person let do it.
     pub fn apply(
         &mut self,
         now: Instant,
         percent: Option<u8>,
         published: Option<&[Address]>,
+        is_told: impl FnOnce(&[Address]) -> bool,
         verdict: &mut Verdict,
     ) {
         self.expire(now);
         let Some(goal) = &mut verdict.publish else { return };
         self.left.retain(|(addr, _)| !contains(goal, *addr));
-        let known = self.last.iter().chain(published.unwrap_or_default());
+        let shown = published.unwrap_or_default();
+        let known = self.last.iter().chain(shown);
         let mut leaving: Vec<Address> = Vec::new();
         for old in known.filter(|old| !contains(goal, old.addr)) {
             if !contains(&leaving, old.addr) && !self.left.iter().any(|(addr, _)| *addr == old.addr) {
                 leaving.push(old.clone());
             }
         }
-        let shown = published.unwrap_or_default();
         let greatest = self.sizes.front().map_or(0, |size| size.0).max(self.last.len()).max(shown.len());
-        let gone = self.left.len() + leaving.len();
+        // What P does not show has nothing to lose: it counts, but is not put back.
+        let (held, gone): (Vec<Address>, Vec<Address>) =
+            leaving.into_iter().partition(|address| contains(shown, address.addr));
+        self.left.extend(gone.into_iter().map(|address| (address.addr, now)));
+        let gone = self.left.len() + held.len();
         match percent {
-            Some(percent) if !leaving.is_empty() && gone * 100 > greatest * usize::from(percent) => {
-                let reason = Reason::TooMany { leaving: gone, of: greatest, percent };
-                goal.extend(leaving.iter().cloned());
-                goal.sort_unstable();
-                verdict.held.extend(leaving.into_iter().map(|address| (address, reason.clone())));
-                verdict.guard = Some(reason);
-                let over = self.left.iter().map(|(_, at)| Some(*at + WINDOW));
-                verdict.until = earliest(over.chain([verdict.until]));
+            Some(percent) if !held.is_empty() && gone * 100 > greatest * usize::from(percent) => {
+                if is_told(goal) {
+                    self.forgive();
+                } else {
+                    let reason = Reason::TooMany { leaving: gone, of: greatest, percent };
+                    goal.extend(held.iter().cloned());
+                    goal.sort_unstable();
+                    verdict.held.extend(held.into_iter().map(|address| (address, reason.clone())));
+                    verdict.guard = Some(reason);
+                    let over = self.left.iter().map(|(_, at)| Some(*at + WINDOW));
+                    verdict.until = earliest(over.chain([verdict.until]));
+                }
             }
-            _ => self.left.extend(leaving.into_iter().map(|address| (address.addr, now))),
+            _ => self.left.extend(held.into_iter().map(|address| (address.addr, now))),
         }
         if self.last.len() != goal.len() {
             self.was(now, self.last.len());
         }
         self.last.clone_from(goal);
+    }
+
+    /// This node may not act: what the others take away meanwhile is not seen to leave, and is not counted when it may
+    /// act again.
+    pub fn pause(&mut self, now: Instant) {
+        if !self.last.is_empty() {
+            self.was(now, self.last.len());
+            self.last.clear();
+        }
     }
 
     /// A person said that all may go, and it went: it counts no more.

@@ -385,6 +385,30 @@ fn no_more_than_max_remove_goes_until_a_person_says_so() {
     assert_eq!(sets(&cluster).last(), Some(&cluster.addrs(&[1, 2, 3])));
 }
 
+/// Goal: what a person forced on the runner stays gone whoever is next.
+#[test]
+fn what_was_forced_on_one_node_no_other_one_puts_back() {
+    let mut cluster = Cluster::settled(5, at_most_a_third);
+    let runner = cluster.status(1).handlers[0].runner.clone().expect("somebody ran");
+    let runner: usize = runner[1..].parse().unwrap();
+    let down: Vec<usize> = (1..=5).filter(|&node| node != runner).take(2).collect();
+    down.iter().for_each(|&node| cluster.node(node).app_up = false);
+    cluster.run_for(secs(60));
+    assert_eq!(sets(&cluster).len(), usize::from(!sets(&cluster).is_empty()), "{:?}", cluster.told());
+    cluster.ask(runner, r#"{"cmd":"sync","force":true}"#);
+    cluster.run_for(secs(60));
+    let left: Vec<usize> = (1..=5).filter(|node| !down.contains(node)).collect();
+    assert_eq!(sets(&cluster).last(), Some(&cluster.addrs(&left)));
+    let count = cluster.told().len();
+    // Its own files, or a machine that is rebooted: another one takes over.
+    cluster.node(runner).runs = false;
+    cluster.run_for(secs(600));
+    assert_eq!(cluster.told().len(), count, "{:?}", cluster.told());
+    for &node in left.iter().filter(|&&node| node != runner) {
+        assert!(!cluster.status(node).problems.join("\n").contains("would be gone"));
+    }
+}
+
 #[test]
 fn what_left_long_ago_counts_no_more() {
     let mut cluster = Cluster::settled(5, at_most_a_third);

@@ -152,8 +152,20 @@ fn shrink(
     goal: &[u8],
     percent: Option<u8>,
 ) -> (Vec<Address>, bool) {
+    shrink_told(window, now, before, goal, percent, false)
+}
+
+/// `is_told`: another node told this set.
+fn shrink_told(
+    window: &mut Window,
+    now: u64,
+    before: &[u8],
+    goal: &[u8],
+    percent: Option<u8>,
+    is_told: bool,
+) -> (Vec<Address>, bool) {
     let mut verdict = Verdict { publish: Some(set(goal)), ..Verdict::default() };
-    window.apply(at(now), percent, Some(&set(before)), &mut verdict);
+    window.apply(at(now), percent, Some(&set(before)), |_| is_told, &mut verdict);
     (verdict.publish.expect("a set"), verdict.guard.is_some())
 }
 
@@ -185,6 +197,38 @@ fn all_at_once_is_held_for_good_until_a_person_forces_it() {
     assert_eq!(shrink(&mut window, 4_002, four, &[1], Some(50)), (set(&[1]), false), "let go is let go");
     window.forgive();
     assert_eq!(shrink(&mut window, 4_004, &[1, 5], &[1], Some(50)), (set(&[1]), false));
+}
+
+#[test]
+fn what_another_node_was_let_tell_is_not_held_and_counts_no_more() {
+    let (mut window, four) = (Window::default(), &[1, 2, 3, 4]);
+    shrink(&mut window, 0, four, four, Some(40));
+    assert_eq!(shrink(&mut window, 10, four, &[1, 2], Some(40)), (set(four), true));
+    assert_eq!(shrink_told(&mut window, 11, four, &[1, 2], Some(40), true), (set(&[1, 2]), false));
+    assert_eq!(shrink(&mut window, 12, &[1, 2], &[1, 2], Some(40)), (set(&[1, 2]), false));
+    // Two of four would be too many already.
+    assert_eq!(shrink(&mut window, 13, &[1, 2, 5], &[1, 2], Some(40)), (set(&[1, 2]), false));
+}
+
+#[test]
+fn what_is_not_published_any_more_is_not_put_back() {
+    let (mut window, five) = (Window::default(), &[1, 2, 3, 4, 5]);
+    shrink(&mut window, 0, five, five, Some(40));
+    // The record told that 3 and 4 went before this node saw them leave.
+    assert_eq!(shrink(&mut window, 10, &[1, 2, 5], &[1, 2], Some(40)), (set(&[1, 2, 5]), true));
+}
+
+#[test]
+fn what_left_while_a_node_could_not_act_is_neither_held_nor_counted() {
+    let (mut window, five) = (Window::default(), &[1, 2, 3, 4, 5]);
+    shrink(&mut window, 0, five, five, Some(40));
+    window.pause(at(10));
+    assert_eq!(shrink(&mut window, 3_600, &[1, 2, 3], &[1, 2, 3], Some(40)), (set(&[1, 2, 3]), false));
+    assert_eq!(shrink(&mut window, 3_601, &[1, 2, 3], &[1, 2], Some(40)), (set(&[1, 2]), false));
+    assert_eq!(shrink(&mut window, 3_602, &[1, 2], &[1], Some(40)), (set(&[1, 2]), true));
+    // A short pause is no way around the share.
+    window.pause(at(3_610));
+    assert_eq!(shrink(&mut window, 3_611, &[1, 2], &[1], Some(40)), (set(&[1, 2]), true));
 }
 
 /// Any instance, and how its try ended; some share a second address.
