@@ -206,12 +206,10 @@ impl Gates {
     }
 
     fn is_forced(&self, now: Instant, own: &OwnApp, handler: &str) -> bool {
-        self.forced.iter().any(|(forced, until)| {
-            let is_of_app = || own.published_by.iter().any(|(name, _)| name == forced);
+        self.forced.iter().filter(|(_, until)| *until > now).any(|(forced, _)| {
+            let is_of_app = || own.told_by.iter().any(|name| name == forced);
             // With one handler there is only the verdict of all.
-            let is_meant =
-                **forced == *handler || (handler.is_empty() && (own.published_by.is_empty() || is_of_app()));
-            is_meant && *until > now
+            **forced == *handler || (handler.is_empty() && is_of_app())
         })
     }
 

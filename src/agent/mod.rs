@@ -237,6 +237,8 @@ struct OwnApp {
     published: Option<Vec<safety::Address>>,
     /// P of each handler, where more than one tells this app.
     published_by: Vec<(Box<str>, Option<Vec<safety::Address>>)>,
+    /// The handlers that tell it.
+    told_by: Vec<Box<str>>,
     /// G as people were told of it last.
     goal: Option<Vec<safety::Address>>,
     /// The gate that people were told of last.
@@ -541,6 +543,7 @@ impl OwnApp {
             shown,
             published: None,
             published_by: Vec::new(),
+            told_by: Vec::new(),
             goal: None,
             guard: None,
         }

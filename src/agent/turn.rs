@@ -256,6 +256,7 @@ impl Agent {
                     .or(own.published.clone()),
             };
             let mut published_by = self.delivery.published_by(&own.app.config().name);
+            own.told_by = published_by.iter().map(|(handler, _)| handler.clone()).collect();
             if published_by.len() < 2 {
                 published_by = Vec::new();
             }

@@ -1,6 +1,6 @@
 //! The gates at work in whole nodes: what is tried, told and held while members fail, come back, or only seem to.
 
-use super::cluster::{Cluster, Ran, addr};
+use super::cluster::{Cluster, Ran, addr, dns};
 use super::*;
 use crate::safety::OnNoQuorum;
 
@@ -383,6 +383,29 @@ fn no_more_than_max_remove_goes_until_a_person_says_so() {
     cluster.ask(1, r#"{"cmd":"sync","force":true}"#);
     cluster.run_for(secs(30));
     assert_eq!(sets(&cluster).last(), Some(&cluster.addrs(&[1, 2, 3])));
+}
+
+/// Goal: what a person forces is one handler's. Method: two apps, each told by its own handler; both go down alike.
+#[test]
+fn what_is_forced_for_one_handler_lets_no_other_handler_s_app_go() {
+    let mut cluster = Cluster::start(5, |_, config| {
+        at_most_a_third(0, config);
+        let mut api = config.apps[0].clone();
+        api.check.name = "api".into();
+        config.apps.push(api);
+        config.handlers.push(delivery::Config { name: "api".into(), apps: vec!["api".into()], ..dns() });
+    });
+    cluster.run_for(secs(120));
+    for node in [4, 5] {
+        cluster.node(node).app_up = false;
+    }
+    cluster.run_for(secs(60));
+    let before = sets(&cluster).len();
+    (1..=5).for_each(|node| _ = cluster.ask(node, r#"{"cmd":"sync","handler":"api","force":true}"#));
+    cluster.run_for(secs(60));
+    let api: Vec<&Ran> = cluster.ran.iter().filter(|ran| ran.handler == "api").collect();
+    assert_eq!(api.last().map(|ran| &ran.publish), Some(&cluster.addrs(&[1, 2, 3])));
+    assert_eq!(sets(&cluster).len(), before, "{:?}", cluster.told());
 }
 
 /// Goal: what a person forced on the runner stays gone whoever is next.
