@@ -158,8 +158,8 @@ impl Electorate {
         if is_stable && (self.voters.is_some() || view.has_record) {
             self.voters = Some(self.alive.clone());
             self.dropped.clear();
-            self.forget_unknown(view);
         }
+        self.forget_unknown(view);
         let follows = self.voters.as_ref() != Some(&self.alive);
         self.due = self.since.map(|since| since + STABLE).filter(|&at| follows && at > now);
         self.count(view)
@@ -201,11 +201,15 @@ impl Electorate {
         all.filter(|name| !self.dropped.contains(name)).collect()
     }
 
-    /// Of those seen alive only voters and members matter.
+    /// Of those seen alive only voters, and who may become one, matter: names that come and go add nothing.
     fn forget_unknown(&mut self, view: &View<'_>) {
-        let known: BTreeSet<&str> = view.members.iter().map(|member| member.name).collect();
-        let voters = self.voters.take().unwrap_or_default();
-        self.seen.retain(|name| voters.contains(name) || known.contains(&**name));
-        self.voters = Some(voters);
+        let targets = view.targets.iter().map(|target| match target {
+            Target::Reached(name) | Target::Never(name) => &**name,
+        });
+        let members = view.members.iter().map(|member| member.name);
+        let expected = view.expected.iter().map(|name| &**name);
+        let known: BTreeSet<&str> = members.chain(expected).chain(targets).collect();
+        let votes = |name: &str| self.voters.as_ref().is_some_and(|voters| voters.contains(name));
+        self.seen.retain(|name| known.contains(&**name) || votes(name));
     }
 }

@@ -359,3 +359,17 @@ fn the_delay_begins_anew_when_the_majority_was_back_or_the_case_is_another() {
         assert_eq!(quorum.gate(at(31), &config(), &half, &proof), Ok(()));
     }
 }
+
+#[test]
+fn names_that_come_and_go_before_the_first_record_are_not_remembered_but_expected_ones_are() {
+    let mut scene = Scene { no_record: true, expected: vec!["x".into()], ..Scene::default() };
+    scene.targets = vec![Entry::Reached("y".into())];
+    scene.sees(0, "AXY");
+    for (now, other) in ('B'..='W').enumerate() {
+        scene.sees(now as u64, &format!("A{other}"));
+    }
+    let seen = scene.electorate.saved().seen;
+    assert_eq!(seen.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "w", "x", "y"]);
+    let votes = scene.sees(100, "A");
+    assert_eq!(votes.unseen, None, "x and y were there");
+}
