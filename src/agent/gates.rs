@@ -414,7 +414,7 @@ impl Agent {
                 published.as_ref().map(|published| published.iter().filter(is_known).cloned().collect())
             };
             let mut decide = |handler: &str, published: Option<&[Address]>| {
-                let released = self.delivery.is_released(handler, &name);
+                let released = self.delivery.is_released(now, handler, &name);
                 let learns = published.is_none() && self.delivery.learns(handler, &name);
                 let known = Known { published, learns, released };
                 let is_told = |set: &[Address]| self.delivery.has_told(handler, &name, set);

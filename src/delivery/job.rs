@@ -45,8 +45,8 @@ pub struct Job {
     verify: Verify,
     /// A person wants a run, until then.
     manual: Option<Instant>,
-    /// A person said to go on without having seen everybody (rule 7); until the next success.
-    pub released: bool,
+    /// A person said to go on without having seen everybody (rule 7): until the next success, and then at the latest.
+    released: Option<Instant>,
     last_end: Option<Instant>,
     last: Option<LastRun>,
     waiting: Option<Waiting>,
@@ -100,7 +100,7 @@ impl Job {
             held: Vec::new(),
             verify: Verify::default(),
             manual: None,
-            released: false,
+            released: None,
             last_end: None,
             last: None,
             waiting: None,
@@ -135,7 +135,7 @@ impl Job {
             (self.outside, self.outside_lc) = (Some(plan.goal.to_vec()), greatest.lc);
             self.round.clear();
         }
-        let unseen = situation.and_then(|situation| self.unseen(world, situation, around.config));
+        let unseen = situation.and_then(|situation| self.unseen(now, world, situation, around.config));
         let is_held = situation.is_some_and(|situation| situation.held.is_some());
         // Who knows neither P nor a set cannot be the runner: another one may know both.
         let knows_nothing = around.config.place == Place::One && plan.is_none() && self.outside.is_none();
@@ -147,8 +147,14 @@ impl Job {
         let differs = self.differs.watch(turn, around.config, &self.app, disagrees);
         // When another node's run counts as over nothing else may happen, but that it overlapped one is known then.
         let others_end = around.busy.map(|(_, until)| until);
-        let later =
-            earliest([self.standing.next_deadline(now), self.ledger.orphan_until(now), differs, others_end]);
+        let lapses = self.released.filter(|&until| until > now);
+        let later = earliest([
+            self.standing.next_deadline(now),
+            self.ledger.orphan_until(now),
+            differs,
+            others_end,
+            lapses,
+        ]);
         if let Some(current) = &self.current {
             if plan.is_some_and(|plan| hash(&current.set) != hash(&plan.goal)) {
                 self.due_since.get_or_insert(now);
@@ -347,9 +353,15 @@ impl Job {
     }
 
     /// Rule 7: what is missing to a run while this node has no record, or does not know what is published.
-    fn unseen(&self, world: &World<'_>, situation: &AppSituation, config: &Config) -> Option<Unseen> {
+    fn unseen(
+        &self,
+        now: Instant,
+        world: &World<'_>,
+        situation: &AppSituation,
+        config: &Config,
+    ) -> Option<Unseen> {
         let knows = self.ledger.greatest.is_some() && self.outside.is_some();
-        if config.place != Place::One || self.released || knows {
+        if config.place != Place::One || self.is_released(now) || knows {
             return None;
         }
         Unseen::of(world, &situation.instances)
@@ -515,7 +527,7 @@ impl Job {
 
     fn succeeded(&mut self, current: Current) {
         self.outside_lc = current.lc;
-        self.released = false;
+        self.released = None;
         let told = match current.call {
             None => self.outside.insert(current.set),
             Some(call) => {
@@ -557,7 +569,7 @@ impl Job {
         if self.standing.gave_up {
             return;
         }
-        (self.manual, self.released) = (Some(now + MANUAL_MAX), true);
+        (self.manual, self.released) = (Some(now + MANUAL_MAX), Some(now + MANUAL_MAX));
         (self.standing.retry_at, self.standing.back_until) = (None, None);
         self.failed_calls.clear();
     }
@@ -565,6 +577,11 @@ impl Job {
     /// Whether this is what the outside was told last.
     pub fn has_told(&self, set: &[Address]) -> bool {
         self.ledger.greatest_told() == Told::Set(hash(set))
+    }
+
+    /// Whether a person let it run without having seen everybody.
+    pub fn is_released(&self, now: Instant) -> bool {
+        self.released.is_some_and(|until| until > now)
     }
 
     fn is_manual(&self, now: Instant) -> bool {

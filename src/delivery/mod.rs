@@ -511,10 +511,10 @@ impl Delivery {
         any.then_some(known)
     }
     /// Whether a person let `handler` (empty: any) tell `app` without having seen everybody (rule 7).
-    pub fn is_released(&self, handler: &str, app: &str) -> bool {
+    pub fn is_released(&self, now: Instant, handler: &str, app: &str) -> bool {
         let is_meant = |own: &&Handler| handler.is_empty() || *own.config.name == *handler;
         let mut jobs = self.handlers.iter().filter(is_meant).flat_map(Handler::jobs);
-        jobs.any(|job| *job.app == *app && job.released)
+        jobs.any(|job| *job.app == *app && job.is_released(now))
     }
     /// Whether runs of `handler` (empty: any), which is a `one` handler, are known that told `app`, but not what: P is
     /// still to be learnt.

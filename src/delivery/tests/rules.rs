@@ -50,6 +50,24 @@ fn before_any_record_nothing_runs_until_everybody_was_seen_or_a_person_says_so()
 }
 
 #[test]
+fn a_person_s_word_to_go_on_without_everybody_lapses_after_ten_minutes() {
+    let mut scene = Scene::new(sync_one());
+    (scene.unseen, scene.may_act) = (Some("nyc1"), Err(Reason::Settling));
+    scene.run_for(secs(60));
+    assert!(scene.delivery.sync(scene.now, None));
+    scene.may_act = Ok(());
+    scene.goal = None;
+    scene.run_for(secs(599));
+    assert_eq!(scene.tag_shown(), "i:0:-", "it may run");
+    scene.run_for(secs(1));
+    assert_eq!(scene.tag_shown(), "n:0:-");
+    scene.goal = Some(vec![1, 2]);
+    scene.run_for(secs(3_600));
+    assert_eq!(scene.runs(), []);
+    assert!(waits_for(&scene).contains("nyc1 was never seen alive"), "{}", waits_for(&scene));
+}
+
+#[test]
 fn before_any_record_every_running_instance_needs_a_verdict() {
     let mut scene = Scene::new(sync_one());
     scene.silent = vec![3];
@@ -349,7 +367,7 @@ fn first_goal(scene: &Scene) -> Option<Vec<u8>> {
         instances: &[instance(1, AppState::Up), instance(2, AppState::Unknown)],
         published: None,
         learns: scene.delivery.learns("", "web"),
-        released: scene.delivery.is_released("dns", "web"),
+        released: scene.delivery.is_released(scene.now, "dns", "web"),
         policy: &policy,
         node_down_after: secs(5),
         tried: &|_| crate::safety::table::Tried::Failed,
@@ -365,13 +383,16 @@ fn a_person_s_word_goes_on_though_an_instance_has_no_verdict() {
     scene.run_for(secs(60));
     assert_eq!((scene.runs(), scene.goal.clone()), (vec![], None));
     assert!(scene.delivery.sync(scene.now, None));
-    assert!(!scene.delivery.is_released("mail", "web") && !scene.delivery.is_released("", "mail"));
+    assert!(
+        !scene.delivery.is_released(scene.now, "mail", "web")
+            && !scene.delivery.is_released(scene.now, "", "mail")
+    );
     scene.goal = first_goal(&scene);
     scene.look();
     let (id, run) = scene.only_run();
     assert_eq!(env(&run, "PICORED_UP_ADDRS"), "192.0.2.1");
     scene.end(id, 0);
-    assert!(!scene.delivery.is_released("", "web"), "until the next success");
+    assert!(!scene.delivery.is_released(scene.now, "", "web"), "until the next success");
 }
 
 /// Goal: nodes without quorum that each take themselves away put nobody back.
