@@ -83,6 +83,14 @@ impl Attempt {
     }
 }
 
+/// What it says that a connection could not be begun.
+fn unopened(error: &io::Error) -> Outcome {
+    match net::is_without_route(error) {
+        true => Outcome::NotTried(net::error_text(error).into()),
+        false => failure(error),
+    }
+}
+
 /// What an error says of what was tried, or of this machine.
 fn failure(error: &io::Error) -> Outcome {
     // A text of ours stays as it is, an error of the system is put in our words.
@@ -180,7 +188,7 @@ impl Driver {
             other => other,
         };
         if let Err(error) = self.try_start_attempt(id, &target) {
-            self.agent.handle_attempt(now, id, failure(&error));
+            self.agent.handle_attempt(now, id, unopened(&error));
         }
     }
 
@@ -219,7 +227,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut attempt = match Attempt::open(1, target) {
             Ok(attempt) => attempt,
-            Err(error) => return failure(&error),
+            Err(error) => return unopened(&error),
         };
         attempt.socket.register(poll.registry(), Token(9)).unwrap();
         let start = Instant::now();
@@ -268,10 +276,15 @@ mod tests {
         ] {
             assert!(matches!(of(own), Outcome::NotTried(_)), "{own}");
         }
-        // A router's word and our own lack of a route cannot be told apart; gate 2 sees the latter.
+        // Of a connection that was begun it is a router's word that there is no way.
         for others in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NETUNREACH] {
             assert!(matches!(of(others), Outcome::Fail(_)), "{others}");
         }
+        let unopened = |errno: Errno| unopened(&io::Error::from(errno));
+        for own in [Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::AFNOSUPPORT, Errno::MFILE] {
+            assert!(matches!(unopened(own), Outcome::NotTried(_)), "{own}");
+        }
+        assert!(matches!(unopened(Errno::CONNREFUSED), Outcome::Fail(_)));
         assert_eq!(failure(&io::Error::other("too many")), Outcome::NotTried("too many".into()));
         assert_eq!(of(Errno::MFILE).text(), "too many open files");
     }

@@ -204,6 +204,13 @@ pub fn is_own_fault(error: &io::Error) -> bool {
     )
 }
 
+/// Of a connection that could not even be begun: this machine has no way there (no IPv6, say). Nothing was sent, so it is
+/// no router's word; that one comes later, as the end of a connection that was begun.
+pub fn is_without_route(error: &io::Error) -> bool {
+    let without = [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::AFNOSUPPORT];
+    Errno::from_io_error(error).is_some_and(|errno| without.contains(&errno))
+}
+
 fn other_text(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE) => "too many open files".to_owned(),
