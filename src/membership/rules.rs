@@ -443,16 +443,17 @@ impl Membership {
 
     /// Gone for so long that it is to be forgotten.
     pub(super) fn is_overdue(&self, now: Instant, member: &Member) -> bool {
-        let is_kept = self.is_expected(member) || self.is_kept(member);
         !member.state.is_running()
             && now.since(member.since) > self.config.forget_after
-            && (member.state == State::Left || !is_kept)
+            && (member.state == State::Left || !self.is_expected(member))
+            && !self.is_kept(member)
             && member.name != self.config.node
     }
 
-    /// Failed, and still published: whoever takes its address away must know it.
+    /// Failed, or left while too few others were up, and still published: whoever takes its address away must know it,
+    /// and a person must be able to say that it is to be forgotten.
     fn is_kept(&self, member: &Member) -> bool {
-        member.state == State::Dead && self.kept.contains(&member.name)
+        !member.state.is_running() && self.kept.contains(&member.name)
     }
 
     fn forget(&mut self, gone: impl FnMut(&Member) -> bool) {

@@ -242,6 +242,22 @@ fn a_failed_member_that_is_to_be_kept_is_not_forgotten_by_time() {
 }
 
 #[test]
+fn a_member_that_left_and_is_still_published_is_not_forgotten_by_time() {
+    let mut net = joined();
+    let now = net.now;
+    net.nodes[2].leave(now);
+    net.settle();
+    net.run(10 * SECOND);
+    net.stopped[2] = true;
+    net.nodes[0].set_kept(&["c"]);
+    net.run(84 * 3600 * SECOND);
+    assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Left), None));
+    net.nodes[0].set_kept(&[]);
+    net.run(60 * SECOND);
+    assert_eq!(net.state(0, "c"), None, "its address went");
+}
+
+#[test]
 fn without_a_state_the_own_former_tags_are_shown_by_peers() {
     let mut net = joined();
     let former = known(&net, 1, "a").meta.clone();
