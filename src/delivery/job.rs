@@ -8,7 +8,7 @@ use super::calls::{self, Call};
 use super::differs::Differs;
 use super::handler::{Around, Out, Turn, report_failure, runner};
 use super::ledger::{Kind, Ledger};
-use super::record::{Told, set_hash};
+use super::record::{LC_MAX, Told, set_hash};
 use super::retry::{FAILURES_MAX, Meaning, Standing};
 use super::run::{Run, Telling};
 use super::saved::SavedJob;
@@ -130,7 +130,7 @@ impl Job {
         let plan = situation.and_then(|situation| self.plan(situation, world, around.config));
         if around.config.place == Place::One
             && let (Some(plan), Some(greatest)) = (&plan, &self.ledger.greatest)
-            && self.ledger.greatest_told() == Told::Set(hash(&plan.goal))
+            && self.told(world, around.config) == Told::Set(hash(&plan.goal))
         {
             (self.outside, self.outside_lc) = (Some(plan.goal.to_vec()), greatest.lc);
             self.round.clear();
@@ -220,7 +220,7 @@ impl Job {
     /// Another node is the runner, which told another set than this node would.
     fn disagrees(&self, turn: &Turn<'_>, around: Around<'_>, plan: Option<&Plan<'_>>) -> Option<Box<str>> {
         let (world, config) = (turn.world, around.config);
-        let Told::Set(told) = self.ledger.greatest_told() else { return None };
+        let Told::Set(told) = self.told(world, config) else { return None };
         let differs = plan.is_some_and(|plan| !plan.withdraws && hash(&plan.goal) != told);
         let can_know =
             differs && config.place == Place::One && world.may_act.is_ok() && self.current.is_none();
@@ -392,7 +392,7 @@ impl Job {
         }
         let Some(greatest) = &self.ledger.greatest else { return Due::Yes(again) };
         let is_own = &*greatest.node == world.node;
-        match self.ledger.greatest_told() {
+        match self.told(world, config) {
             Told::Set(told) if told == hash(goal) => {
                 // At the end of the numbers an own run does not become the greatest record.
                 let until = greatest.seen.max(self.last_end.unwrap_or_default()) + config.resync;
@@ -420,6 +420,14 @@ impl Job {
 
     fn runner<'a>(&self, world: &World<'a>, config: &Config) -> Option<&'a str> {
         runner(config, &self.ledger, world)
+    }
+
+    /// What the outside was told last. At the end of the numbers no record is the greatest: what the runner shows counts.
+    fn told(&self, world: &World<'_>, config: &Config) -> Told {
+        let is_at_end = self.ledger.greatest.as_ref().is_some_and(|greatest| greatest.lc == LC_MAX);
+        let other = self.runner(world, config).filter(|runner| is_at_end && *runner != world.node);
+        let shown = other.and_then(|runner| self.ledger.shown_by(runner));
+        shown.filter(|record| record.lc == LC_MAX).map_or(self.ledger.greatest_told(), |record| record.told)
     }
 
     /// The first address that a `picored1` call must be made for.

@@ -200,6 +200,11 @@ impl Ledger {
         matches!(told, Told::Set(_)) && self.greatest.as_ref().is_some_and(|greatest| greatest.told == told)
     }
 
+    /// What another member shows.
+    pub fn shown_by(&self, node: &str) -> Option<Record> {
+        self.peers.iter().find(|peer| *peer.node == *node).map(|peer| peer.record)
+    }
+
     fn forgive(&mut self, peers: &mut [Peer]) {
         (self.repeat, self.overlapped) = (false, false);
         peers.iter_mut().for_each(|peer| peer.overlapped = false);

@@ -428,3 +428,19 @@ fn who_withdraws_itself_does_not_put_back_who_did_so_before_or_meanwhile() {
         assert_eq!(go(&mut scene, 10).as_deref(), Some("192.0.2.1"));
     }
 }
+
+/// Goal: a broken peer that showed the last number there is, and is gone, hides from nobody what is published.
+#[test]
+fn at_the_end_of_the_numbers_what_the_runner_shows_is_what_is_published() {
+    let mut scene = settled_beside("i:0:-");
+    let broken = "n:4000000000:deadbeef";
+    scene = scene.other("zrh1", &[("h.dns.web", broken)]);
+    scene.member("zrh1").state = MemberState::Dead;
+    scene.goal = Some(vec![1]);
+    set_tag(&mut scene, "par1", &format!("i:4000000000:{}", goal_hash(&[1])));
+    scene.run_for(secs(120));
+    assert_eq!(scene.runs(), []);
+    let known = scene.delivery.published("web").flatten().expect("it is known");
+    assert_eq!(known.iter().map(|entry| entry.addr).collect::<Vec<_>>(), [ip(1)]);
+    assert!(scene.status(|status| status.differs_since.is_none()), "it is the runner's set");
+}
