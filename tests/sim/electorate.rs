@@ -40,7 +40,7 @@ pub struct Shadow {
     sampled: Instant,
     /// When it doubted itself last, or may have.
     doubted: Instant,
-    /// All electorates that a state file of this node may hold.
+    /// All electorates that a state file of this node, or a backup of one, may hold.
     past: Vec<Names>,
     /// Whose it is: who leaves keeps its own vote for its next life.
     own: String,
@@ -55,7 +55,6 @@ impl Shadow {
         self.own = own.to_string();
         self.alive.clear();
         if !found {
-            self.past.clear();
             self.forgotten.clear();
         }
         let named = named.into_iter().filter(|name| !self.forgotten.contains(name));
