@@ -14,7 +14,7 @@ use super::run::{Run, Telling};
 use super::saved::SavedJob;
 use super::verify::Verify;
 use super::waiting::{Unseen, Waiting};
-use super::{AppSituation, Config, HandlerStatus, LastRun, Mode, Place, ReportKind, World};
+use super::{AppSituation, Config, HandlerStatus, LastRun, Mode, Place, ReportKind, World, learn};
 use crate::safety::Address;
 use crate::time::{Instant, earliest};
 
@@ -51,6 +51,8 @@ pub struct Job {
     last: Option<LastRun>,
     waiting: Option<Waiting>,
     differs: Differs,
+    /// The record's hash and P's for which P was looked for last.
+    learnt: Option<(u32, u32)>,
     phase: &'static str,
 }
 
@@ -105,6 +107,7 @@ impl Job {
             last: None,
             waiting: None,
             differs: Differs::default(),
+            learnt: None,
             phase: "idle",
         }
     }
@@ -141,8 +144,10 @@ impl Job {
         let knows_nothing = around.config.place == Place::One && plan.is_none() && self.outside.is_none();
         let lags = knows_nothing && self.ledger.greatest.is_some();
         self.show(now, around, unseen.is_some() || is_held || lags);
-        let withdrew =
-            situation.is_some_and(|situation| self.adopt_withdrawn(world, situation, around.config));
+        let learnt = situation.is_some_and(|situation| {
+            self.adopt_withdrawn(world, situation, around.config)
+                || self.learn(world, situation, around.config)
+        });
         let disagrees = self.disagrees(turn, around, plan.as_ref());
         let differs = self.differs.watch(turn, around.config, &self.app, disagrees);
         // When another node's run counts as over nothing else may happen, but that it overlapped one is known then.
@@ -163,7 +168,7 @@ impl Job {
             return (Step::Idle, later);
         }
         // What the gates gave was of the P before.
-        let (Some(situation), Some(plan)) = (situation, plan.filter(|_| !withdrew)) else {
+        let (Some(situation), Some(plan)) = (situation, plan.filter(|_| !learnt)) else {
             let reason = situation.and_then(|app| app.verdict_for(&around.config.name).guard.clone());
             return self.rest(Some(Waiting::NoSet(reason)), later);
         };
@@ -214,6 +219,28 @@ impl Job {
         });
         let Some(shown) = sets.iter_mut().find(|set| hash(set) == told) else { return false };
         (self.outside, self.outside_lc) = (Some(core::mem::take(shown)), greatest.lc);
+        true
+    }
+
+    /// What the greatest record told is neither P nor G: P may be found by its hash. True: it was.
+    fn learn(&mut self, world: &World<'_>, situation: &AppSituation, config: &Config) -> bool {
+        let (Told::Set(told), Some(outside)) = (self.told(world, config), &self.outside) else {
+            return false;
+        };
+        let tried = (told, hash(outside));
+        if config.place != Place::One
+            || config.mode != Mode::Sync
+            || tried.0 == tried.1
+            || self.learnt == Some(tried)
+        {
+            return false;
+        }
+        self.learnt = Some(tried);
+        let Some(set) = learn::find(told, outside, &learn::changes(outside, &situation.instances)) else {
+            return false;
+        };
+        self.outside = Some(set);
+        self.outside_lc = self.ledger.greatest.as_ref().map_or(0, |greatest| greatest.lc);
         true
     }
 
@@ -370,12 +397,13 @@ impl Job {
     fn due(&self, now: Instant, world: &World<'_>, config: &Config, plan: &Plan<'_>) -> Due {
         let goal = &*plan.goal;
         let again = if self.standing.failures > 0 { "retry" } else { "change" };
-        if self.is_manual(now) {
-            return Due::Yes("manual");
-        }
         if plan.withdraws {
+            // A person's word does not make it tell the others' addresses again: by now others may have told better.
             let differs = self.outside.as_ref().is_some_and(|outside| hash(outside) != hash(goal));
             return if differs { Due::Yes(again) } else { Due::No { until: None } };
+        }
+        if self.is_manual(now) {
+            return Due::Yes("manual");
         }
         if config.mode == Mode::Picored1 && config.place != Place::One {
             return match self.next_call(goal, true) {

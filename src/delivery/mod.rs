@@ -6,6 +6,7 @@ mod differs;
 mod event;
 mod handler;
 mod job;
+mod learn;
 mod ledger;
 mod others;
 pub mod record;

@@ -26,6 +26,15 @@ pub enum Share {
     Minority,
 }
 
+/// What a node said of its members.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// When somebody came, failed or left last.
+    pub last: Option<Instant>,
+    /// Who left, and when.
+    pub left: Vec<(Instant, String)>,
+}
+
 #[derive(Debug, Default)]
 pub struct Shadow {
     /// No view was stable yet: everybody named, or heard of, counts.
@@ -51,6 +60,11 @@ pub struct Shadow {
 impl Shadow {
     /// The process starts. `named`: by the configuration, itself left out. `is_intact`: with what it wrote last.
     pub fn start(&mut self, now: Instant, own: &str, named: Names, found: bool, is_intact: bool) {
+        if found {
+            // Between the last sample and its end.
+            self.take_up(now);
+            self.remember();
+        }
         self.slept(now);
         self.own = own.to_string();
         self.alive.clear();
@@ -83,17 +97,19 @@ impl Shadow {
         self.past.drain(..over);
     }
 
-    /// What the node shows now. `changed`: when it said last that somebody failed, came or left, which may have been
-    /// between two samples.
-    pub fn sample(&mut self, now: Instant, view: &[Seen], changed: Option<Instant>) {
-        let (alive, left) = (names_of(view, Seen::is_alive), names_of(view, |seen| seen.is(&["left"])));
+    /// What the node shows now. `changes`: what it said of who came, failed and left, which may have been between two
+    /// samples.
+    pub fn sample(&mut self, now: Instant, view: &[Seen], changes: &Changes) {
+        let (alive, mut left) = (names_of(view, Seen::is_alive), names_of(view, |seen| seen.is(&["left"])));
+        let lately = changes.left.iter().filter(|(at, _)| *at >= self.sampled);
+        left.extend(lately.map(|(_, name)| name.clone()));
         self.forgotten.retain(|name| !alive.contains(name));
         if alive != self.alive {
             // Up to now the view may have been what it was.
             self.take_up(now);
             (self.alive, self.since, self.surely_since) = (alive, self.sampled, now);
         }
-        self.surely_since = self.surely_since.max(changed.unwrap_or_default());
+        self.surely_since = self.surely_since.max(changes.last.unwrap_or_default());
         self.sampled = now;
         for candidate in self.candidates.iter_mut().chain(&mut self.first) {
             candidate.retain(|name| *name == self.own || !left.contains(name));
@@ -206,7 +222,7 @@ mod tests {
         let mut shown = view(&["n1", "n2", "n3"], &[]);
         shown[2].heard = false;
         for s in 1..20 {
-            shadow.sample(at(10 * s), &shown, None);
+            shadow.sample(at(10 * s), &shown, &Changes::default());
         }
         assert_eq!(shadow.candidates, [names(&["n1", "n2"])]);
     }
@@ -218,15 +234,15 @@ mod tests {
         shadow.start(at(0), "n1", names(&["n2", "n3"]), false, true);
         assert_eq!(best(&shadow, names(&["n1"])), Share::Minority);
         for s in 1..20 {
-            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3", "n4"], &[]), None);
+            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3", "n4"], &[]), &Changes::default());
         }
         assert_eq!(best(&shadow, names(&["n1", "n2"])), Share::Half(vec!["n3".into(), "n4".into()]));
         for s in 20..40 {
-            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3"], &["n4"]), None);
+            shadow.sample(at(10 * s), &view(&["n1", "n2", "n3"], &["n4"]), &Changes::default());
         }
         assert_eq!(best(&shadow, names(&["n1", "n2"])), Share::Majority);
         for s in 40..80 {
-            shadow.sample(at(10 * s), &view(&["n1"], &["n2", "n3", "n4"]), None);
+            shadow.sample(at(10 * s), &view(&["n1"], &["n2", "n3", "n4"]), &Changes::default());
         }
         assert_eq!(best(&shadow, names(&["n1"])), Share::Minority, "a minority does not become all");
     }

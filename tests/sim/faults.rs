@@ -291,5 +291,7 @@ fn end_maintenance(world: &mut World) {
             world.maint(&by, node, app, false);
         }
     }
-    world.maint.clear();
+    // What one that is gone for good said of itself last holds.
+    let gone: Vec<String> = world.nodes.iter().filter(|n| n.gone_for_good).map(|n| n.name.clone()).collect();
+    world.maint.retain(|(node, _, by)| node == by && gone.contains(by));
 }

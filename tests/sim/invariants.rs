@@ -171,8 +171,8 @@ pub fn inspect(world: &mut World) {
         if world.ask(index, r#"{"cmd":"status"}"#)["waiting"].is_string() {
             world.nodes[index].shadow.doubts(now);
         }
-        let changed = world.nodes[index].members_changed_at();
-        world.nodes[index].shadow.sample(now, &view, changed);
+        let changes = world.nodes[index].changes();
+        world.nodes[index].shadow.sample(now, &view, &changes);
         for seen in &view {
             let fits = seen.tags_len <= META_MAX;
             assert!(

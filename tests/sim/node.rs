@@ -12,7 +12,7 @@ use picored::membership::{ResolveId, Timing};
 use picored::time::Instant;
 
 use crate::disk::{Disk, Memory};
-use crate::electorate::Shadow;
+use crate::electorate::{Changes, Shadow};
 use crate::engine::Entry;
 use crate::secs;
 use crate::settings::{Settings, first_address, second_address};
@@ -112,6 +112,9 @@ pub struct Tried {
     /// When one was answered last.
     pub answered_at: Option<Instant>,
 }
+
+/// Notes that are looked through for what happened since a node was inspected last.
+const LATELY: usize = 200;
 
 /// Datagrams that a socket holds for a process that does not read (212,992 bytes on Linux, small ones
 /// cost about 800 each).
@@ -350,10 +353,14 @@ impl Node {
         self.notes.iter().rev().find(|note| note.event == event && note.node == node).map(|note| note.at)
     }
 
-    /// When it said last that somebody's state changed.
-    pub fn members_changed_at(&self) -> Option<Instant> {
+    /// What it said lately of its members.
+    pub fn changes(&self) -> Changes {
         let is_change = |event: &str| ["node-joined", "node-failed", "node-left"].contains(&event);
-        self.notes.iter().rev().find(|note| is_change(&note.event)).map(|note| note.at)
+        let left = self.notes.iter().rev().take(LATELY).filter(|note| note.event == "node-left");
+        Changes {
+            last: self.notes.iter().rev().find(|note| is_change(&note.event)).map(|note| note.at),
+            left: left.map(|note| (note.at, note.node.clone())).collect(),
+        }
     }
 
     pub fn had(&self, addr: IpAddr) -> bool {

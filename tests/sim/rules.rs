@@ -107,8 +107,8 @@ impl Case<'_> {
         let view = world.view(self.index);
         let now = world.now;
         let node = &mut world.nodes[self.index];
-        let changed = node.members_changed_at();
-        node.shadow.sample(now, &view, changed);
+        let changes = node.changes();
+        node.shadow.sample(now, &view, &changes);
         let alive = names_of(&view, Seen::is_alive);
         let sure = names_of(&view, |seen| seen.is_alive() && !seen.is(&["suspect"]));
         let shares = node.shadow.shares(&alive, &sure);
@@ -278,12 +278,22 @@ impl Case<'_> {
                 let back = noted("node-joined").filter(|back| failed.is_some_and(|at| at <= *back));
                 shown.node != node.name && back.is_some_and(|at| world.now.since(at) < HOLD_UP)
             };
-            // One that does not know what is outside takes who failed and answers it for published.
+            // One that does not know what is outside takes who failed for published until it knows that it does not serve.
             let learns = |shown: &Shown| {
-                !self.told.has_previous
-                    && shown.addrs.contains(&addr)
-                    && self.is_good(world, shown)
-                    && self.place() == Place::One
+                let said = ["up", "unknown"].contains(&&*shown.app);
+                let may_serve = shown.member == "failed" && said && shown.addrs.contains(&addr);
+                let failed_at = node.last_noted("node-failed", &shown.node).unwrap_or_default();
+                let is_gone = |tried: Tried| {
+                    !tried.answered
+                        && tried.ended > failed_at
+                        && world.now.since(failed_at) > DOWN_AFTER
+                        && world.now.since(tried.ended) < TRIED_AGAIN
+                };
+                let goes = match self.settings.verify {
+                    true => self.tried(world, addr).is_some_and(is_gone),
+                    false => world.now.since(failed_at) > DOWN_AFTER,
+                };
+                !self.told.has_previous && may_serve && !goes && self.place() == Place::One
             };
             let fine = good.clone().any(|shown| !held(&shown)) || self.told.members.iter().any(learns);
             let why =
