@@ -608,6 +608,7 @@ fn verified(tries: &Tries, own: &OwnApp, situation: &AppSituation) -> Vec<Verifi
             node: i.node.clone(),
             last: last.map(|last| (last.began, last.ended)),
             answered: last.is_some_and(|last| last.answered),
+            untried: tries.untried(&key),
         })
     };
     shown.filter_map(verified).collect()

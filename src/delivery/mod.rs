@@ -209,6 +209,9 @@ pub struct Verified {
     /// failed.
     pub last: Option<(Instant, Instant)>,
     pub answered: bool,
+    /// When one began since that could not be made: this machine has no way there. The gates hold such a node, and the
+    /// others need not wait for it.
+    pub untried: Option<Instant>,
 }
 
 impl AppSituation {

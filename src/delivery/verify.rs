@@ -89,8 +89,8 @@ impl Round {
 }
 
 impl Verified {
-    /// Whether it was tried in the round since then.
+    /// Whether it was tried in the round since then, as far as it can be.
     fn counts(&self, since: Instant) -> bool {
-        self.last.is_some_and(|(began, _)| began >= since)
+        self.last.is_some_and(|(began, _)| began >= since) || self.untried.is_some_and(|began| began >= since)
     }
 }

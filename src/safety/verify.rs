@@ -60,8 +60,9 @@ struct Entry {
     last: Option<Last>,
     /// When the last one ended that was answered.
     answered_at: Option<Instant>,
-    /// Since the last try that said something, one could not be made: it is not known how it would answer now.
-    untried: bool,
+    /// Since the last try that said something, one could not be made, which began then: it is not known how it would
+    /// answer now.
+    untried: Option<Instant>,
     /// A run waits for a try that begins then or later. None: not, or there was one.
     asked: Option<Instant>,
     phase: Phase,
@@ -108,7 +109,7 @@ impl Tries {
                     wanted: new,
                     last: None,
                     answered_at: None,
-                    untried: false,
+                    untried: None,
                     asked: None,
                     phase: Phase::Waiting { at: now },
                 }),
@@ -183,6 +184,11 @@ impl Tries {
         self.entry(key).and_then(|entry| entry.last)
     }
 
+    /// When the last try began, if it could not be made.
+    pub fn untried(&self, key: &Key) -> Option<Instant> {
+        self.entry(key).and_then(|entry| entry.untried)
+    }
+
     /// Whether it is wanted: there is something to try.
     pub fn is_wanted(&self, key: &Key) -> bool {
         self.entry(key).is_some()
@@ -209,7 +215,7 @@ impl Tries {
     /// Of how many witnesses it is not known whether they would answer.
     pub fn witnesses_untried(&self) -> usize {
         let is_untried = |entry: &&Entry| {
-            matches!(entry.wanted.key, Key::Witness(_)) && (entry.untried || entry.last.is_none())
+            matches!(entry.wanted.key, Key::Witness(_)) && (entry.untried.is_some() || entry.last.is_none())
         };
         self.entries.iter().filter(is_untried).count()
     }
@@ -270,8 +276,8 @@ impl Entry {
         let waits = Phase::Waiting { at: now };
         let phase = core::mem::replace(&mut self.phase, waits);
         let Phase::Running { began, made, .. } = phase else { return Vec::new() };
-        self.untried = made == 0;
-        if self.untried {
+        self.untried = (made == 0).then_some(began);
+        if self.untried.is_some() {
             // An answer stands until there is another one; that it did not answer is not concluded from old news.
             self.last = self.last.filter(|last| last.answered);
             self.phase = Phase::Waiting { at: now + UNTRIED_AGAIN };

@@ -108,7 +108,7 @@ fn asked(scene: &mut Scene) -> (usize, Instant) {
 }
 
 fn tried(last: Option<(Instant, Instant)>, answered: bool) -> Vec<Verified> {
-    vec![Verified { node: "n2".into(), last, answered }]
+    vec![Verified { node: "n2".into(), last, answered, untried: None }]
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn all_tries_of_a_round_count_until_it_is_over() {
     scene.goal = Some(vec![1, 2, 3]);
     let mut scene = scene.settled();
     (scene.failed, scene.goal) = (vec![2, 3], Some(vec![1]));
-    let of = |n: u8, last| Verified { node: format!("n{n}").into(), last, answered: false };
+    let of = |n: u8, last| Verified { node: format!("n{n}").into(), last, answered: false, untried: None };
     scene.verified = vec![of(2, None), of(3, None)];
     scene.run_for(secs(3));
     let (_, since) = asked(&mut scene);
@@ -170,6 +170,25 @@ fn all_tries_of_a_round_count_until_it_is_over() {
     scene.verified[1] = of(3, Some((scene.now - secs(5), scene.now)));
     scene.look();
     assert_eq!(env(&scene.only_run().1, "PICORED_REMOVE"), "192.0.2.2 192.0.2.3");
+}
+
+/// Goal: one node that this machine has no way to, and so stays as it is, is not in the way of all others.
+#[test]
+fn who_cannot_be_tried_is_not_waited_for() {
+    let mut scene = Scene::new(sync_one());
+    scene.goal = Some(vec![1, 2, 3]);
+    let mut scene = scene.settled();
+    (scene.failed, scene.goal) = (vec![2, 3], Some(vec![1, 3]));
+    let of = |n: u8, last, untried| Verified { node: format!("n{n}").into(), last, answered: false, untried };
+    scene.verified = vec![of(2, None, None), of(3, None, None)];
+    scene.run_for(secs(3));
+    let (_, since) = asked(&mut scene);
+    scene.verified = vec![of(2, Some((since, scene.now)), None), of(3, None, Some(since - secs(1)))];
+    scene.look();
+    assert_eq!(scene.runs(), [], "before the waits were over");
+    scene.verified[1] = of(3, None, Some(since));
+    scene.look();
+    assert_eq!(env(&scene.only_run().1, "PICORED_REMOVE"), "192.0.2.2");
 }
 
 /// The machine was suspended between the end of the try and the run.

@@ -197,11 +197,13 @@ fn what_could_not_be_tried_says_nothing_and_is_tried_again_soon() {
     assert!(!tries.handle_result(at(1), ids[0], &untried()));
     assert!(tries.handle_result(at(1), ids[1], &untried()));
     assert_eq!((tries.last(&key("b")), tries.next_deadline()), (None, Some(at(1) + UNTRIED_AGAIN)));
+    assert_eq!(tries.untried(&key("b")), Some(at(0)));
     tries.handle_timeout(at(3));
     let (ids, _) = steps(&mut tries);
     tries.handle_result(at(3), ids[0], &untried());
     tries.handle_result(at(4), ids[1], &silence());
     let failed = Last { began: at(3), ended: at(4), answered: false };
+    assert_eq!(tries.untried(&key("b")), None);
     assert_eq!(tries.last(&key("b")), Some(failed), "one address was within reach, and does not serve");
     tries.handle_timeout(at(33));
     let (ids, _) = steps(&mut tries);
