@@ -61,11 +61,9 @@ impl Shadow {
     /// The process starts. `named`: by the configuration, itself left out. `is_intact`: with what it wrote last.
     pub fn start(&mut self, now: Instant, own: &str, named: Names, found: bool, is_intact: bool) {
         if found {
-            // Between the last sample and its end.
-            self.take_up(now);
-            self.remember();
+            self.slept(now);
         }
-        self.slept(now);
+        (self.since, self.surely_since, self.sampled) = (now, now, now);
         self.own = own.to_string();
         self.alive.clear();
         if !found {
@@ -140,6 +138,9 @@ impl Shadow {
 
     /// The process stood still: being stable begins anew.
     pub fn slept(&mut self, now: Instant) {
+        // It may have been, between the last sample and then.
+        self.take_up(now);
+        self.remember();
         (self.since, self.surely_since, self.sampled) = (now, now, now);
     }
 
