@@ -464,10 +464,10 @@ impl Agent {
             let missing = self.is_half().then_some(&self.gates.votes.missing);
             let is_missing =
                 |node: &str| missing.is_some_and(|missing| missing.iter().any(|name| **name == *node));
-            let asked = situation
-                .instances
-                .iter()
-                .filter(|i| (i.may_still_serve() && is_shown(own, situation, i)) || is_missing(&i.node));
+            let learns = self.learns(own);
+            let asked = situation.instances.iter().filter(|i| {
+                (i.may_still_serve() && (learns || is_shown(own, situation, i))) || is_missing(&i.node)
+            });
             for i in asked {
                 let targets: Vec<_> = own_addrs(situation, i).map(|addr| verify.target(addr)).collect();
                 if !targets.is_empty() {
@@ -489,9 +489,20 @@ impl Agent {
             }
         }
         self.gates.tries.want(now, wanted);
-        for (own, situation) in self.apps.iter().zip(&mut self.situations) {
-            situation.verified = verified(&self.gates.tries, own, situation);
+        let learns: Vec<bool> = self.apps.iter().map(|own| self.learns(own)).collect();
+        for ((own, situation), learns) in self.apps.iter().zip(&mut self.situations).zip(learns) {
+            situation.verified = verified(&self.gates.tries, own, situation, learns);
         }
+    }
+
+    /// Some handler's P is not known here yet, so any failed node may be in it. Each is tried, and what was found is kept:
+    /// those that do not answer are neither in G nor in P.
+    fn learns(&self, own: &OwnApp) -> bool {
+        let app = &own.app.config().name;
+        let unknown = own.published_by.iter().filter(|(_, published)| published.is_none());
+        let mut handlers =
+            unknown.map(|(handler, _)| &**handler).chain(own.published.is_none().then_some(""));
+        handlers.any(|handler| self.delivery.learns(handler, app))
     }
 
     fn is_half(&self) -> bool {
@@ -598,9 +609,10 @@ fn own_addrs<'a>(situation: &'a AppSituation, i: &'a Instance) -> impl Iterator<
     i.addrs.iter().filter(move |addr| !running(addr)).copied()
 }
 
-/// Of each failed node that P or G shows and that may serve on: its last try, where there is something to try.
-fn verified(tries: &Tries, own: &OwnApp, situation: &AppSituation) -> Vec<Verified> {
-    let shown = situation.instances.iter().filter(|i| i.member == State::Dead && is_shown(own, situation, i));
+/// Of each failed node that P or G shows, or may show, and that may serve on: its last try, where there is something to try.
+fn verified(tries: &Tries, own: &OwnApp, situation: &AppSituation, learns: bool) -> Vec<Verified> {
+    let may_be_shown = |i: &&Instance| learns || is_shown(own, situation, i);
+    let shown = situation.instances.iter().filter(|i| i.member == State::Dead).filter(may_be_shown);
     let verified = |i: &Instance| {
         let key = Key::Node { app: situation.name.clone(), node: i.node.clone() };
         let last = last_try(tries, &situation.name, i);

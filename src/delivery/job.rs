@@ -51,8 +51,8 @@ pub struct Job {
     last: Option<LastRun>,
     waiting: Option<Waiting>,
     differs: Differs,
-    /// The record's hash and P's for which P was looked for last.
-    learnt: Option<(u32, u32)>,
+    /// For which P was looked last: the hashes of the record, of P and of what may differ from it.
+    learnt: Option<(u32, u32, u32)>,
     phase: &'static str,
 }
 
@@ -227,18 +227,15 @@ impl Job {
         let (Told::Set(told), Some(outside)) = (self.told(world, config), &self.outside) else {
             return false;
         };
-        let tried = (told, hash(outside));
-        if config.place != Place::One
-            || config.mode != Mode::Sync
-            || tried.0 == tried.1
-            || self.learnt == Some(tried)
-        {
+        if config.place != Place::One || config.mode != Mode::Sync || told == hash(outside) {
             return false;
         }
-        self.learnt = Some(tried);
-        let Some(set) = learn::find(told, outside, &learn::changes(outside, &situation.instances)) else {
+        let changes = learn::changes(outside, &situation.instances);
+        let tried = (told, hash(outside), hash(&changes));
+        if self.learnt.replace(tried) == Some(tried) {
             return false;
-        };
+        }
+        let Some(set) = learn::find(told, outside, &changes) else { return false };
         self.outside = Some(set);
         self.outside_lc = self.ledger.greatest.as_ref().map_or(0, |greatest| greatest.lc);
         true
@@ -312,7 +309,7 @@ impl Job {
             (self.phase, self.waiting) = (waiting.phase(), Some(waiting));
             return (Step::Idle, earliest([later, until]));
         }
-        let before = self.outside.as_deref().unwrap_or_default();
+        let before = self.outside.as_deref();
         // Who takes its own addresses away alone asks nobody.
         let tried = match plan.withdraws {
             true => None,
@@ -491,11 +488,11 @@ impl Job {
         let plan = self.plan(situation, world, config)?;
         let goal = &*plan.goal;
         let Due::Yes(reason) = self.due(now, world, config, &plan) else { return None };
-        self.manual = None;
         let call = match config.mode {
-            Mode::Picored1 => Some(self.choose_call(situation, goal)?),
+            Mode::Picored1 => Some(self.choose_call(world.node, situation, goal)?),
             _ => None,
         };
+        self.manual = None;
         let lc = self.ledger.begin(now, world.node);
         let about = call.as_ref().map(|call| calls::event(&self.app, call));
         let attempt = self.standing.failures.saturating_add(1);
@@ -529,15 +526,18 @@ impl Job {
 
     /// The next `picored1` call. Where it is not known what the outside shows (another node's calls
     /// were interrupted, or a person said so), every known address is called again.
-    fn choose_call(&mut self, situation: &AppSituation, goal: &[Address]) -> Option<Call> {
+    fn choose_call(&mut self, me: &str, situation: &AppSituation, goal: &[Address]) -> Option<Call> {
+        let greatest = self.ledger.greatest.as_ref();
         if self.outside.is_none() {
             // Whatever there is may be shown, so that nothing of it is lost before it was called.
-            let greatest = self.ledger.greatest.as_ref();
             self.round = greatest.map(|_| calls::all(situation, goal)).unwrap_or_default();
             self.outside_lc = greatest.map_or(0, |greatest| greatest.lc);
             self.outside = Some(self.round.clone());
         }
-        if self.next_call(goal, true).is_none() {
+        let is_others =
+            greatest.is_some_and(|greatest| *greatest.node != *me && greatest.told == Told::Unknown);
+        let begins = is_others && self.round.is_empty();
+        if begins || self.next_call(goal, true).is_none() {
             self.round = calls::all(situation, goal);
         }
         if self.next_call(goal, false).is_none() {
@@ -635,6 +635,7 @@ impl Job {
             record: self.ledger.saved(self.current.as_ref().map(|current| current.began)),
             outside: self.outside.as_deref().map(SavedJob::addresses),
             outside_lc: self.outside_lc,
+            round: SavedJob::addresses(&self.round),
         }
     }
 
@@ -642,6 +643,7 @@ impl Job {
         self.ledger.restore(now, unix_now, window, &saved.record);
         if let Some(outside) = saved.outside() {
             (self.outside, self.outside_lc) = (Some(outside), saved.outside_lc);
+            self.round = saved.round();
         }
     }
 

@@ -38,6 +38,9 @@ pub(super) struct SavedJob {
     pub outside: Option<Vec<(IpAddr, Box<str>)>>,
     #[serde(default)]
     pub outside_lc: u32,
+    /// `picored1`: what is still to be called whatever P says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub round: Vec<(IpAddr, Box<str>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,13 +69,21 @@ impl SavedJob {
     }
 
     pub fn outside(&self) -> Option<Vec<Address>> {
-        let saved = self.outside.as_ref()?.iter().take(MEMBERS_MAX * ADDRESSES_PER_INSTANCE_MAX);
-        let mut set: Vec<Address> =
-            saved.map(|(addr, node)| Address { addr: *addr, node: node.clone() }).collect();
-        set.sort_unstable();
-        set.dedup_by_key(|entry| entry.addr);
-        Some(set)
+        self.outside.as_deref().map(restored)
     }
+
+    pub fn round(&self) -> Vec<Address> {
+        restored(&self.round)
+    }
+}
+
+fn restored(saved: &[(IpAddr, Box<str>)]) -> Vec<Address> {
+    let saved = saved.iter().take(MEMBERS_MAX * ADDRESSES_PER_INSTANCE_MAX);
+    let mut set: Vec<Address> =
+        saved.map(|(addr, node)| Address { addr: *addr, node: node.clone() }).collect();
+    set.sort_unstable();
+    set.dedup_by_key(|entry| entry.addr);
+    set
 }
 
 impl SavedEvent {

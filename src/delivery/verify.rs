@@ -42,14 +42,15 @@ impl Verify {
         &mut self,
         turn: &mut Turn<'_>,
         situation: &AppSituation,
-        outside: &[Address],
+        outside: Option<&[Address]>,
         goal: &[Address],
     ) -> Option<(Vec<Box<str>>, Instant)> {
         let now = turn.now;
         let concerned = |i: &&Instance| {
             let is_in = |set: &[Address]| set.iter().any(|entry| i.addrs.contains(&entry.addr));
             let may_serve = matches!(i.app, AppState::Up | AppState::Unknown) && i.withdrawn_by.is_none();
-            i.member == State::Dead && may_serve && (is_in(outside) || is_in(goal))
+            // Where P is not known, it may be in it.
+            i.member == State::Dead && may_serve && (outside.is_none_or(is_in) || is_in(goal))
         };
         let failed = situation.instances.iter().filter(concerned);
         let tries: Vec<&Verified> =

@@ -178,6 +178,8 @@ impl Case<'_> {
         });
         let (publish, guard) = match &self.policy.all_down {
             AllDown::Keep => return keep(),
+            // `all` adds the good ones in any case.
+            AllDown::All if undecided => return keep(),
             _ if undecided => return self.wait(good, needed),
             AllDown::All => {
                 let all = self.all();
@@ -215,7 +217,8 @@ impl Case<'_> {
 
     /// P as it is, until it is known how many are good: a restart somewhere changes nothing.
     fn wait(&self, good: usize, needed: usize) -> (Option<Vec<Address>>, Option<Reason>) {
-        match self.published {
+        // Also where all that P shows was forgotten: that is no order to empty the records.
+        match self.published.filter(|published| !published.is_empty()) {
             Some(published) => (Some(published.to_vec()), Some(Reason::KeepLast { good, needed })),
             None => (None, Some(Reason::NothingToKeep { good, needed })),
         }

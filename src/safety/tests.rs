@@ -180,17 +180,20 @@ fn an_instance_without_a_verdict_is_waited_for_before_all_or_empty_or_a_list_is_
         instance(2, State::Alive, AppState::Unknown),
         instance(3, State::Alive, AppState::Up),
     ];
-    for all_down in [AllDown::All, AllDown::Empty, AllDown::Fallback(vec![ip(99)])] {
-        let policy = policy(MinUp::Count(2), all_down);
+    let told = |all_down, published: Option<&[u8]>| {
+        let published = published.map(set);
+        decide(&instances, published.as_deref(), &policy(MinUp::Count(2), all_down)).publish
+    };
+    for all_down in [AllDown::Empty, AllDown::Fallback(vec![ip(99)])] {
         // It may make them enough, whether it is published or not. Meanwhile nothing comes in either: a restart of its
         // picored is no reason for a run.
-        for published in [&[1, 2][..], &[1], &[]] {
-            let verdict = decide(&instances, Some(&set(published)), &policy);
-            assert_eq!(verdict.publish, Some(set(published)));
-            assert_eq!(verdict.guard, Some(Reason::KeepLast { good: 1, needed: 2 }));
+        for published in [&[1, 2][..], &[1]] {
+            assert_eq!(told(all_down.clone(), Some(published)), Some(set(published)));
         }
-        assert_eq!(decide(&instances, None, &policy).publish, None);
+        assert_eq!(told(all_down.clone(), Some(&[])), None, "all that was published was forgotten");
+        assert_eq!(told(all_down, None), None);
     }
+    assert_eq!(told(AllDown::All, Some(&[1, 2])), Some(set(&[1, 2, 3])), "who is good comes in in any case");
 }
 
 #[test]

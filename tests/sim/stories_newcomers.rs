@@ -94,6 +94,30 @@ fn a_newcomer_that_becomes_the_runner_knows_who_is_published() {
     });
 }
 
+/// A reinstalled server finds two others dead, whose hosts refuse connections, each at its own moment. What it found of
+/// one must not be forgotten when it finds the other: it would try them in turn for ever and never know P.
+#[test]
+fn a_reinstalled_node_learns_what_is_published_though_two_others_are_dead() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 4, |settings| settings.quorum = false);
+        for name in ["n3", "n4"] {
+            world.crash(name, Down::Process);
+            world.set_health(name, "web", Health::Down);
+        }
+        world.expect_within(mins(2), "the dead are gone", |world| world.records("web") == ["n1", "n2"]);
+        world.crash("n2", Down::Process);
+        world.start_with("n2", Memory::Lost);
+        world.run_for(mins(3));
+        let published = world.node("n2").count("publish");
+        world.run_for(mins(10));
+        let more = world.node("n2").count("publish") - published;
+        assert!(more <= 1, "{}", world.blame(&format!("n2 changed its mind {more} times")));
+        // It carries on with it.
+        world.crash("n1", Down::Machine);
+        world.expect_within(mins(2), "n2 takes n1 away", |world| world.records("web") == ["n2"]);
+    });
+}
+
 #[test]
 fn a_newcomer_with_one_join_entry_while_a_partition_lasts() {
     for_seeds(10, |seed| {

@@ -48,6 +48,22 @@ fn picored1_for_one_calls_everything_again_when_another_s_calls_were_interrupted
     assert!(scene.tag_shown().ends_with(&goal_hash(&[1, 2])));
 }
 
+/// Another node's calls were interrupted, and then this one's picored was restarted.
+#[test]
+fn picored1_for_one_goes_on_with_the_round_after_a_restart() {
+    let config = with_runner(OWN, config(Mode::Picored1, Place::One));
+    let key = job_key(&config);
+    let mut scene = Scene::new(config.clone()).other("par1", &[(&key, "f:4:?")]);
+    scene.run_for(secs(3));
+    let (id, run) = scene.only_run();
+    assert!(run.argv.join(" ").ends_with("192.0.2.1 up"));
+    scene.end(id, 0);
+    let mut again = super::restart::restarted(&scene, config, 10).other("par1", &[(&key, "f:4:?")]);
+    again.run_for(secs(300));
+    let made = calls(&mut again, 0);
+    assert!(made.iter().any(|call| call.ends_with("192.0.2.2 up")), "{made:?}");
+}
+
 #[test]
 fn picored1_for_one_is_about_differences_only_and_knows_no_resync() {
     let mut scene = Scene::new(config(Mode::Picored1, Place::One));

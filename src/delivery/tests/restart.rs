@@ -12,7 +12,7 @@ fn saved(scene: &Scene) -> Saved {
 }
 
 /// A new life with what the old one saved, `later`.
-fn restarted(scene: &Scene, config: Config, later: u64) -> Scene {
+pub fn restarted(scene: &Scene, config: Config, later: u64) -> Scene {
     let mut new = Scene::new(config.clone());
     new.now = scene.now;
     new.members = scene.members.clone();
