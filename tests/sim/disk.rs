@@ -66,6 +66,14 @@ impl Disk {
         Some(saved.expect("what was written whole can be read"))
     }
 
+    /// Whether the state file holds what some handler told of `app` last.
+    pub fn knows_outside(&self, app: &str) -> bool {
+        let saved = self.text().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        let handlers = saved.as_ref().and_then(|saved| saved["delivery"]["handlers"].as_array());
+        let jobs = handlers.into_iter().flatten().filter_map(|handler| handler["jobs"].as_array()).flatten();
+        jobs.filter(|job| job["app"] == app).any(|job| job["outside"].is_array())
+    }
+
     pub fn text(&self) -> Option<&str> {
         self.current.as_deref()
     }

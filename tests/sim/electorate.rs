@@ -35,6 +35,12 @@ pub struct Changes {
     pub left: Vec<(Instant, String)>,
 }
 
+impl Changes {
+    fn left_since(&self, since: Instant) -> impl Iterator<Item = String> {
+        self.left.iter().filter(move |(at, _)| *at >= since).map(|(_, name)| name.clone())
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Shadow {
     /// No view was stable yet: everybody named, or heard of, counts.
@@ -85,6 +91,19 @@ impl Shadow {
         self.first = Some(named.into_iter().chain([own.to_string()]).collect());
     }
 
+    /// The process ended. Who left between the last sample and then may have lost its vote already.
+    pub fn ended(&mut self, changes: &Changes) {
+        let left: Names = changes.left_since(self.sampled).filter(|name| *name != self.own).collect();
+        let without = |names: &Names| names.difference(&left).cloned().collect::<Names>();
+        let fewer: Vec<Names> = self.candidates.iter().map(without).collect();
+        for names in fewer {
+            if !self.candidates.contains(&names) {
+                self.candidates.push(names);
+            }
+        }
+        self.remember();
+    }
+
     fn remember(&mut self) {
         for candidate in &self.candidates {
             if !self.past.contains(candidate) {
@@ -99,8 +118,7 @@ impl Shadow {
     /// samples.
     pub fn sample(&mut self, now: Instant, view: &[Seen], changes: &Changes) {
         let (alive, mut left) = (names_of(view, Seen::is_alive), names_of(view, |seen| seen.is(&["left"])));
-        let lately = changes.left.iter().filter(|(at, _)| *at >= self.sampled);
-        left.extend(lately.map(|(_, name)| name.clone()));
+        left.extend(changes.left_since(self.sampled));
         self.forgotten.retain(|name| !alive.contains(name));
         if alive != self.alive {
             // Up to now the view may have been what it was.

@@ -287,6 +287,8 @@ impl Node {
         let saved = self.disk.read(memory);
         let is_intact = memory == Memory::Kept && !self.disk.failed;
         let named = settings.expected_by(self.index, self.addr, names);
+        let changes = self.changes();
+        self.shadow.ended(&changes);
         self.shadow.start(now, &self.name, named, saved.is_some(), is_intact);
         self.forgot_all |= saved.is_none() && self.life > 0;
         self.restored |= !is_intact;

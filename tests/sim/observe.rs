@@ -199,8 +199,12 @@ impl World {
             return records == good;
         }
         match &self.settings.all_down {
-            // Where nothing was ever published, nothing can be kept.
-            AllDown::Keep => records.is_empty() || good.iter().all(|name| records.contains(name)),
+            // Where nothing was ever published, or nobody knows any more what was, nothing can be kept.
+            AllDown::Keep => {
+                records.is_empty()
+                    || good.iter().all(|name| records.contains(name))
+                    || !self.nodes.iter().any(|node| node.is_running() && node.disk.knows_outside(app))
+            }
             AllDown::All => self.nodes.iter().filter(counts).all(|node| records.contains(&node.name)),
             AllDown::Empty => records.is_empty(),
             AllDown::Fallback(list) => {

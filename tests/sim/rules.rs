@@ -251,10 +251,11 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// How much longer ago than the last try of a round the first may have ended: they take turns.
+    /// How much longer ago than the last try of a round the first may have ended: they take turns, and one that hangs is
+    /// tried for each of two rounds that overlap.
     fn round(&self) -> Duration {
         let failed = self.told.members.iter().filter(|shown| shown.member == "failed").count();
-        TRY_TIMEOUT * (failed.saturating_sub(1) / TRIES_AT_ONCE) as u32
+        TRY_TIMEOUT * (1 + failed.saturating_sub(1) / TRIES_AT_ONCE) as u32
     }
 
     /// Only who runs and is up comes in, and one that was failed not at once.
