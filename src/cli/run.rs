@@ -212,24 +212,41 @@ fn seed() -> Result<Seed, getrandom::Error> {
 
 /// Silent and well if a daemon runs and answers; starts one if there is none or it hangs.
 ///
-/// What is wrong with the file matters to one that is to start, not to one that runs.
+/// What is wrong with the file matters to one that is to start, not to one that runs. One that hangs is ended only for
+/// a file that another can start with.
 fn run_for_cron(config_path: &Path) -> u8 {
     let named = client::named(config_path);
+    let mut hangs = None;
     // Nothing is made for what may only be a guess.
     if lock::lock_path(&named.state).exists() {
         match lock::lock_state(&named.state) {
             Ok(Lock::Locked(lock)) => drop(lock), // the daemon takes it; of two started at once the second one ends
-            Ok(Lock::Held { pid }) => match look_after(&named, pid) {
-                Ok(()) => return exit::DONE,
-                Err(text) => complain(&text),
+            Ok(Lock::Held { pid }) => match hanging(&named, pid) {
+                Some(pid) => hangs = Some(pid),
+                None => return exit::DONE,
             },
             Err(text) => return fail(exit::SYSTEM, &text),
         }
     }
     let config = match load(config_path) {
         Ok(config) => config,
-        Err(code) => return code,
+        Err(code) => {
+            if let Some(pid) = hangs {
+                complain(&format!("{}; it is left alone: none could start in its place", silent(pid)));
+            }
+            return code;
+        }
     };
+    if let Some(pid) = hangs {
+        // The file was changed while the daemon was asked, which was perhaps another one's: cron comes again.
+        if (Path::new(&*config.control), Path::new(&*config.state)) != (&named.control, &named.state) {
+            return exit::DONE;
+        }
+        if !end_hanging(&named, pid) {
+            return fail(exit::SYSTEM, &format!("{}, and it cannot be ended", silent(pid)));
+        }
+        complain(&format!("{}; it was ended, another one is started", silent(pid)));
+    }
     let started = std::path::absolute(config_path).and_then(|path| start_detached(path.as_os_str()));
     match started {
         Ok(child) => watch_start(child, Path::new(&*config.control)),
@@ -237,8 +254,8 @@ fn run_for_cron(config_path: &Path) -> u8 {
     }
 }
 
-/// `Err`: there was one that hung, and it was ended: what to say about it.
-fn look_after(named: &Named, pid: Option<u32>) -> Result<(), String> {
+/// The process of a daemon that hangs, and can be ended safely.
+fn hanging(named: &Named, pid: Option<u32>) -> Option<Pid> {
     for _ in 0..ANSWER_TRIES {
         let asked = Instant::now();
         match connect(&named.control).and_then(ask) {
@@ -248,27 +265,38 @@ fn look_after(named: &Named, pid: Option<u32>) -> Result<(), String> {
             }
             // Also not there, or nobody listens: it is starting (waits for an address) or ending. Only silence
             // is hanging, and cron comes again.
-            _ => return Ok(()),
+            _ => return None,
         }
     }
-    let lock = || lock::lock_state(&named.state);
-    // The lock is held, so the number that stands in it is not somebody else's: looked at again, that was long ago.
-    let still = match lock() {
-        Ok(Lock::Held { pid: now }) if now == pid => pid,
-        _ => None,
-    };
-    let Some(pid) = still.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
-        return Ok(()); // it ended meanwhile, or its lock file is damaged: nothing safe can be done
-    };
-    let _ = rustix::process::kill_process(pid, Signal::KILL);
-    let unlocked = || matches!(lock(), Ok(Lock::Locked(_)));
+    // None: its lock file is damaged.
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)?;
+    still_holds(named, pid).then_some(pid)
+}
+
+/// The lock is held, so the number that stands in it is not somebody else's: asked shortly before it is used.
+fn still_holds(named: &Named, pid: Pid) -> bool {
+    let pid = u32::try_from(pid.as_raw_pid()).ok();
+    matches!(lock::lock_state(&named.state), Ok(Lock::Held { pid: now }) if now == pid)
+}
+
+/// True: it is gone.
+fn end_hanging(named: &Named, pid: Pid) -> bool {
+    if still_holds(named, pid) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
     let start = Instant::now();
-    while !unlocked() && start.elapsed() < START_MAX {
+    while start.elapsed() < START_MAX {
+        if matches!(lock::lock_state(&named.state), Ok(Lock::Locked(_))) {
+            return true;
+        }
         thread::sleep(START_POLL);
     }
-    let secs = ANSWER_MAX.as_secs();
-    let pid = pid.as_raw_nonzero();
-    Err(format!("the daemon (process {pid}) did not answer for {secs} s, {ANSWER_TRIES} times; replaced it"))
+    false
+}
+
+fn silent(pid: Pid) -> String {
+    let (secs, pid) = (ANSWER_MAX.as_secs(), pid.as_raw_pid());
+    format!("the daemon (process {pid}) did not answer for {secs} s, {ANSWER_TRIES} times")
 }
 
 /// Any answer to anything will do. False: it closed without one.

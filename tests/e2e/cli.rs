@@ -147,6 +147,30 @@ fn from_cron_it_detaches_without_a_word_and_a_stopped_one_is_started_again() {
 }
 
 #[test]
+fn one_that_hangs_is_replaced_from_cron_but_not_for_a_broken_file() {
+    let mut daemon = Detached(Daemon::new("n1", json!({})));
+    daemon.0.start();
+    let first = daemon.0.pid();
+    daemon.0.signal(rustix::process::Signal::STOP);
+    let whole = std::fs::read_to_string(daemon.0.config_path()).expect("the file");
+    let broken = whole.replacen("\"bind\"", "\"bnid\"", 1);
+    std::fs::write(daemon.0.config_path(), broken).expect("own folder");
+    let output = daemon.0.run(&["run", "--cron"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("not started") && said.contains("it is left alone"), "{said}");
+    assert!(daemon.0.is_running());
+
+    std::fs::write(daemon.0.config_path(), whole).expect("own folder");
+    let output = daemon.0.run(&["run", "--cron"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains(&format!("(process {first}) did not answer")) && said.contains("was ended"), "{said}");
+    assert!(!daemon.0.is_running());
+    wait_for("the new one to answer", Duration::from_secs(10), || daemon.0.ask("status").is_some());
+}
+
+#[test]
 fn status_is_a_nagios_plugin() {
     let web = Web::start();
     let app = json!({ "web": {
