@@ -363,6 +363,8 @@ fn restart(socket: &Path, request: &Request, patience: Duration) -> Result<u8, F
             Err(failure) if failure.code == exit::NO_DAEMON && start.elapsed() < patience => {
                 std::thread::sleep(RESTART_POLL);
             }
+            // It runs, waits for its address, and says so.
+            Err(failure) if failure.code == exit::REFUSED => return Err(failure),
             Err(Failure { text, .. }) => {
                 let secs = patience.as_secs();
                 let text =

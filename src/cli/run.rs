@@ -133,9 +133,9 @@ fn open(config_path: &Path, mut config: Config) -> Result<Begun, Failure> {
     let (sources, advertise) = match Sources::open(&config.bind, config.advertise, control, reload)? {
         Opened::Ready(sources, advertise) => (*sources, advertise),
         Opened::Stop(clients) => return Ok(Begun::Ended(Ended { how: Ok(End::Exit(exit::DONE)), clients })),
-        Opened::Restart => {
+        Opened::Restart(clients) => {
             ::log::info!("event=restart the configuration was read anew while it waited");
-            return Ok(Begun::Ended(Ended { how: Ok(End::Restart), clients: Vec::new() }));
+            return Ok(Begun::Ended(Ended { how: Ok(End::Restart), clients }));
         }
     };
     config.agent.membership.advertise = advertise;

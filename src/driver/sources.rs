@@ -9,11 +9,11 @@ use mio::{Events, Interest, Poll};
 use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
 
-use super::clock;
 use super::control::{Client, Control};
 use super::net::{self, BindError, Sockets};
 use super::slots::{CONTROL, LISTENER, SIGNALS, UDP};
-use crate::control::{Done, Request, error_line, reply_line};
+use super::{clock, log};
+use crate::control::{Done, Reloaded, Request, error_line, reply_line};
 use crate::limits::CLIENTS_MAX;
 
 /// An address that is not there yet (a network that is still coming up) is tried again after this.
@@ -49,8 +49,8 @@ pub enum Opened {
     Ready(Box<Sources>, SocketAddr),
     /// TERM, INT or `picored stop` came while it waited. Who asked is told of the end by the end of its connection.
     Stop(Vec<Client>),
-    /// HUP came while it waited, and the configuration, read anew, is one to start with.
-    Restart,
+    /// HUP, `picored reload` or `restart` came while it waited, and the configuration, read anew, is one to start with.
+    Restart(Vec<Client>),
 }
 
 impl Sources {
@@ -71,7 +71,7 @@ impl Sources {
         let sockets = match waiting.wait_for(|| bind_once(bind))? {
             Waited::Done(sockets) => sockets,
             Waited::Stop => return Ok(Opened::Stop(waiting.clients)),
-            Waited::Restart => return Ok(Opened::Restart),
+            Waited::Restart => return Ok(Opened::Restart(waiting.clients)),
         };
         let local = sockets.local;
         // An address without a port (or port 0, in tests) gets the one that is bound.
@@ -82,7 +82,7 @@ impl Sources {
         let advertise = match waiting.wait_for(|| find_advertise(advertise, local))? {
             Waited::Done(advertise) => advertise,
             Waited::Stop => return Ok(Opened::Stop(waiting.clients)),
-            Waited::Restart => return Ok(Opened::Restart),
+            Waited::Restart => return Ok(Opened::Restart(waiting.clients)),
         };
         let Waiting { poll, signals, control, .. } = waiting;
         let mut sources = Self { poll, signals, sockets, control };
@@ -178,20 +178,24 @@ impl Waiting<'_> {
             }
             let signals: Vec<i32> = self.signals.pending().collect();
             let came = |wanted: Signal| signals.contains(&wanted.as_raw());
-            if came(Signal::TERM) || came(Signal::INT) || self.answer(why) {
+            if came(Signal::TERM) || came(Signal::INT) {
                 return Ok(Some(Waited::Stop));
             }
-            if came(Signal::HUP) {
-                match (self.reload)() {
-                    Ok(()) => return Ok(Some(Waited::Restart)),
-                    Err(error) => ::log::warn!("event=reload-failed {error}"),
-                }
+            let wanted = self.answer(why);
+            if wanted == Some(Wanted::Stop) {
+                return Ok(Some(Waited::Stop));
+            }
+            if wanted == Some(Wanted::Restart) || came(Signal::HUP) && read_anew(self.reload).is_ok() {
+                // The next program would not know of a signal that this one has caught meanwhile.
+                let ends = |signal| [Signal::TERM, Signal::INT].map(Signal::as_raw).contains(&signal);
+                let over = if self.signals.pending().any(ends) { Waited::Stop } else { Waited::Restart };
+                return Ok(Some(over));
             }
         }
     }
 
-    /// Everybody is told what is waited for; true: one wants it to stop.
-    fn answer(&mut self, why: &str) -> bool {
+    /// Everybody is told what is waited for, unless it is to stop or to read the configuration anew.
+    fn answer(&mut self, why: &str) -> Option<Wanted> {
         while let Ok((socket, _)) = self.control.listener.accept() {
             if self.clients.len() >= CLIENTS_MAX {
                 self.clients.remove(0);
@@ -203,25 +207,66 @@ impl Waiting<'_> {
         }
         let error = format!("picored has not started yet: {why}; it tries again every {} s", RETRY.as_secs());
         let mut scratch = [0; 1024];
-        let mut stop = false;
+        let (mut stop, mut restart) = (false, false);
+        let reload = &mut *self.reload;
         self.clients.retain_mut(|client| {
             loop {
-                let answered = match client.next_line(&mut scratch) {
+                let line = match client.next_line(&mut scratch) {
                     Ok(None) => return true,
-                    Ok(Some(line)) if Request::parse(&line) == Ok(Request::Stop) => {
-                        stop = true;
-                        client.reply(&reply_line(&Done { message: "stopping".into() }), false)
-                    }
-                    Ok(Some(_)) => client.reply(&error_line(&error), false),
-                    Err(gone) => Err(gone),
+                    Ok(Some(line)) => line,
+                    Err(_) => return false,
                 };
-                if answered.is_err() {
+                let reply = match Request::parse(&line) {
+                    Ok(Request::Stop) => {
+                        stop = true;
+                        reply_line(&Done { message: "stopping".into() })
+                    }
+                    Ok(request @ (Request::Reload | Request::Restart)) => match read_anew(reload) {
+                        Ok(()) => {
+                            restart = true;
+                            restarting(&request)
+                        }
+                        Err(error) => error_line(&error),
+                    },
+                    _ => error_line(&error),
+                };
+                if client.reply(&reply, false).is_err() {
                     return false;
                 }
             }
         });
-        stop
+        match (stop, restart) {
+            (true, _) => Some(Wanted::Stop),
+            (false, true) => Some(Wanted::Restart),
+            (false, false) => None,
+        }
     }
+}
+
+/// What a client asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Stop,
+    Restart,
+}
+
+/// What who asked for it expects to hear: both come to the same here.
+fn restarting(request: &Request) -> String {
+    match request {
+        Request::Reload => {
+            let all = "everything (it had not started yet, and starts again)".to_owned();
+            reply_line(&Reloaded { changed: vec![all], ..Reloaded::default() })
+        }
+        _ => reply_line(&Done { message: "restarting".into() }),
+    }
+}
+
+/// The log's file first, as the daemon that runs does it: it is made anew whatever stands in the configuration.
+fn read_anew(reload: &mut dyn FnMut() -> Result<(), String>) -> Result<(), String> {
+    if let Err(error) = log::reopen() {
+        ::log::warn!("event=log-failed {error}; the file that was open stays in use");
+    }
+    reload().inspect_err(|error| ::log::warn!("event=reload-failed {error}"))
 }
 
 fn control_failure(path: &Path, error: &io::Error) -> Failure {
@@ -236,5 +281,59 @@ fn control_failure(path: &Path, error: &io::Error) -> Failure {
             text: format!("control socket {path}: there is a file that is no socket"),
         },
         _ => Failure::system(&format!("control socket {path}"), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// What comes of `cmd`, sent while an address is waited for that is not there: 192.0.2.0/24 is for documentation.
+    fn waiting(cmd: &'static str, reload: &mut dyn FnMut() -> Result<(), String>) -> (Opened, String) {
+        let path = std::env::temp_dir().join(format!("picored-sources-{}-{cmd}", std::process::id()));
+        let there = path.clone();
+        let client = std::thread::spawn(move || {
+            let began = Instant::now();
+            let mut socket = loop {
+                match UnixStream::connect(&there) {
+                    Ok(socket) => break socket,
+                    Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+                }
+                std::thread::yield_now();
+            };
+            writeln!(socket, "{{\"cmd\":\"{cmd}\"}}").unwrap();
+            let mut reply = String::new();
+            BufReader::new(socket).read_line(&mut reply).unwrap();
+            reply
+        });
+        let bind = [SocketAddr::from(([192, 0, 2, 77], 7946))];
+        let opened =
+            Sources::open(&bind, None, &path, reload).unwrap_or_else(|failure| panic!("{failure:?}"));
+        (opened, client.join().unwrap())
+    }
+
+    #[test]
+    fn who_waits_reads_the_configuration_anew_when_asked_to() {
+        let mut reloads = 0;
+        let (opened, reply) = waiting("restart", &mut || {
+            reloads += 1;
+            Ok(())
+        });
+        assert!(matches!(opened, Opened::Restart(clients) if clients.len() == 1));
+        assert!(reply.contains("restarting"), "{reply}");
+        assert_eq!(reloads, 1);
+    }
+
+    #[test]
+    fn a_signal_to_end_is_not_lost_while_the_configuration_is_read() {
+        let (opened, reply) = waiting("reload", &mut || {
+            rustix::process::kill_process(rustix::process::getpid(), Signal::TERM).map_err(|e| e.to_string())
+        });
+        assert!(matches!(opened, Opened::Stop(_)));
+        assert!(reply.contains("starts again"), "{reply}");
     }
 }

@@ -165,7 +165,10 @@ fn one_that_hangs_is_replaced_from_cron_but_not_for_a_broken_file() {
     let output = daemon.0.run(&["run", "--cron"]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains(&format!("(process {first}) did not answer")) && said.contains("was ended"), "{said}");
+    assert!(
+        said.contains(&format!("(process {first}) did not answer")) && said.contains("was ended"),
+        "{said}"
+    );
     assert!(!daemon.0.is_running());
     wait_for("the new one to answer", Duration::from_secs(10), || daemon.0.ask("status").is_some());
 }

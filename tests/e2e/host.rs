@@ -76,7 +76,6 @@ fn who_waits_for_its_address_says_so_and_listens() {
     });
     let cron = daemon.run(&["run", "--cron"]);
     assert_eq!((cron.status.code(), cron.stderr.len()), (Some(0), 0), "it does not hang");
-    assert_eq!(daemon.run(&["reload"]).status.code(), Some(1), "refused, and said why");
 
     // A broken file is no reason to end, a corrected one is read.
     let corrected = std::fs::read_to_string(daemon.config_path()).expect("the file");
@@ -85,11 +84,31 @@ fn who_waits_for_its_address_says_so_and_listens() {
     std::fs::write(daemon.config_path(), corrected.replace("\"node\"", "\"nod\"")).expect("own folder");
     daemon.signal(rustix::process::Signal::HUP);
     wait_for("it to say what is wrong", SOON, || daemon.log().contains("event=reload-failed"));
+    let refused = daemon.run(&["reload"]);
+    assert_eq!(refused.status.code(), Some(1), "as by the signal");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nod"), "{refused:?}");
     assert!(daemon.is_running());
     std::fs::write(daemon.config_path(), corrected).expect("own folder");
     daemon.signal(rustix::process::Signal::HUP);
     wait_for("it to start", SOON, || daemon.ask("status").is_some());
     assert!(daemon.is_running() && daemon.pid() == pid);
+}
+
+#[test]
+fn who_waits_for_its_address_reads_the_file_anew_when_asked_to() {
+    let mut daemon = Daemon::new("n1", json!({ "bind": "192.0.2.77:7946", "insecure": true }));
+    daemon.spawn();
+    wait_for("it to wait", SOON, || daemon.log().contains("event=waiting"));
+    let whole = std::fs::read_to_string(daemon.config_path()).expect("the file");
+    let restarted = daemon.run(&["restart"]);
+    let said = String::from_utf8_lossy(&restarted.stderr).into_owned();
+    assert!(restarted.status.code() == Some(1) && said.contains("192.0.2.77:7946"), "it still waits: {said}");
+    std::fs::write(daemon.config_path(), whole.replace("192.0.2.77:7946", &daemon.addr.to_string()))
+        .expect("own folder");
+    let reloaded = daemon.run(&["reload"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
+    wait_for("it to start", SOON, || daemon.ask("status").is_some());
+    assert!(daemon.is_running());
 }
 
 #[test]
