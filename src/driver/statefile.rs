@@ -83,6 +83,17 @@ impl StateFile {
                 return found;
             }
         };
+        if path != self.path && matches!(folder(&path).try_exists(), Ok(false)) {
+            // A disk that is not mounted yet: what it holds is not to be written over when it is.
+            self.unread = true;
+            found.warnings.push(format!(
+                "{}: the folder that the link leads to is not there; starts without a state, and one that is found \
+                 there later becomes {}",
+                path.display(),
+                beside(&path, "unread").display()
+            ));
+            return found;
+        }
         match self.read_one(&path) {
             Ok(Some(saved)) => return Found { saved: Some(saved), ..found },
             Ok(None) => {}
@@ -337,6 +348,19 @@ mod tests {
         fs::remove_dir_all(&disk).unwrap();
         assert!(write(&link, &state("c")).unwrap_err().contains("no such file"));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && !disk.exists());
+        // It is mounted later: what is on it stays, beside what is written then.
+        let mut early = StateFile::new(link.clone());
+        let found = early.read();
+        assert_eq!((node(&found), found.warnings.len()), (None, 1), "{:?}", found.warnings);
+        assert!(found.warnings[0].contains("the folder that the link leads to"), "{:?}", found.warnings);
+        assert!(early.write(&state("c")).is_err() && !disk.exists());
+        fs::create_dir(&disk).unwrap();
+        fs::write(&file, state("b")).unwrap();
+        for name in ["c", "d"] {
+            early.write(&state(name)).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), state(name));
+        }
+        assert_eq!(fs::read_to_string(beside(&file, "unread")).unwrap(), state("b"));
         // Links in a circle end somewhere.
         let circle = etc.join("circle");
         std::os::unix::fs::symlink("circle", &circle).unwrap();
