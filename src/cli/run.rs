@@ -129,6 +129,10 @@ fn open(config_path: &Path, mut config: Config) -> Result<Begun, Failure> {
         let loaded = files::load(config_path).map(drop);
         loaded.map_err(|failure| failure.text("").trim_start_matches("picored: ").to_owned())
     };
+    let mut state = StateFile::new(PathBuf::from(&*config.state));
+    if let Some(text) = state.problem() {
+        return Err(Failure { code: exit::CONFIGURATION, text });
+    }
     let control = Path::new(&*config.control);
     let (sources, advertise) = match Sources::open(&config.bind, config.advertise, control, reload)? {
         Opened::Ready(sources, advertise) => (*sources, advertise),
@@ -142,7 +146,6 @@ fn open(config_path: &Path, mut config: Config) -> Result<Begun, Failure> {
     let seed = seed()
         .map_err(|error| Failure { code: exit::SYSTEM, text: format!("no random numbers: {error}") })?;
     let now = clock::now();
-    let mut state = StateFile::new(PathBuf::from(&*config.state));
     let Found { saved, warnings } = state.read();
     for warning in warnings {
         ::log::warn!("event=state-damaged {warning}");

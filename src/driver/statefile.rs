@@ -70,6 +70,12 @@ impl StateFile {
         Self { path, unread: false, doubtful: false, disk: DISK }
     }
 
+    /// Why the state cannot be kept there: what has the name is no file. It is neither read nor replaced.
+    pub fn problem(&self) -> Option<String> {
+        let path = target(&self.path).ok()?;
+        a_file_or_nothing(&path).err().map(|error| format!("state: {}: {}", path.display(), reason(&error)))
+    }
+
     /// Reads the state, or, where that is of no use, the one before it. A damaged file is set aside as `NAME.damaged`,
     /// in place of an older one; one that cannot be read stays, and is set aside as `NAME.unread` when the first
     /// state is written. A link is followed: all of these are beside the file that it names.
@@ -157,6 +163,7 @@ impl StateFile {
     pub fn write(&mut self, text: &str) -> Result<Option<String>, String> {
         let named = |path: &Path, error: &io::Error| format!("{}: {}", path.display(), reason(error));
         let file = target(&self.path).map_err(|error| named(&self.path, &error))?;
+        a_file_or_nothing(&file).map_err(|error| named(&file, &error))?;
         // Somebody may have removed it. Where a link leads may be a disk that is not mounted: nothing is made there.
         if file == self.path {
             make_folder(folder(&file)).map_err(|error| named(&file, &error))?;
@@ -230,6 +237,16 @@ fn target(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other("too many links lead from one to the next"))
+}
+
+/// An error for a folder, a device, a pipe: the name of a file is wanted, or one that nothing has.
+fn a_file_or_nothing(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(io::Error::other(
+            "this is no file (but a folder, a device, a pipe): name a file, or a new one",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -451,6 +468,26 @@ mod tests {
         assert!(doubt.contains("could not be kept"), "{doubt}");
         assert_eq!((fs::read_to_string(&path).unwrap(), previous()), (state("d"), state("b")));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no half copy is left");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_a_problem_and_is_not_replaced() {
+        let folder = test_folder("no-file");
+        let path = folder.join("state.json");
+        fs::create_dir_all(&folder).unwrap();
+        assert_eq!(StateFile::new(path.clone()).problem(), None, "nothing is there yet");
+        write(&path, &state("a")).unwrap();
+        assert_eq!(StateFile::new(path.clone()).problem(), None);
+        let (socket, link) = (folder.join("socket"), folder.join("link"));
+        let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::symlink("socket", &link).unwrap();
+        for path in [&folder, &socket, &link] {
+            let problem = StateFile::new(path.clone()).problem().unwrap_or_default();
+            assert!(problem.contains("this is no file"), "{path:?}: {problem}");
+            assert!(write(path, &state("b")).unwrap_err().contains("this is no file"), "{path:?}");
+            assert!(!fs::metadata(path).unwrap().is_file());
+        }
         fs::remove_dir_all(&folder).unwrap();
     }
 
