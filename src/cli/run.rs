@@ -147,8 +147,9 @@ fn open(config_path: &Path, mut config: Config) -> Result<Begun, Failure> {
         .map_err(|error| Failure { code: exit::SYSTEM, text: format!("no random numbers: {error}") })?;
     let now = clock::now();
     let Found { saved, warnings } = state.read();
+    let event = if state.is_unread() { "state-unread" } else { "state-damaged" };
     for warning in warnings {
-        ::log::warn!("event=state-damaged {warning}");
+        ::log::warn!("event={event} {warning}");
     }
     let agent = Agent::with_state(config.agent.clone(), seed, now, clock::unix_now(), saved);
     let reader = reader(config_path.to_owned(), config);

@@ -76,6 +76,11 @@ impl StateFile {
         a_file_or_nothing(&path).err().map(|error| format!("state: {}: {}", path.display(), reason(&error)))
     }
 
+    /// Something is there that could not be read, which is no damage.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
     /// Reads the state, or, where that is of no use, the one before it. A damaged file is set aside as `NAME.damaged`,
     /// in place of an older one; one that cannot be read stays, and is set aside as `NAME.unread` when the first
     /// state is written. A link is followed: all of these are beside the file that it names.
@@ -194,6 +199,7 @@ impl StateFile {
             doubts.push(format!("the one before it could not be kept: {}", reason(&error)));
         }
         fs::rename(new, path)?;
+        self.unread = false;
         // The name, too, is to outlive a power cut. Not every file system can promise that.
         if let Err(error) = (self.disk.sync_folder)(folder(path)) {
             doubts.push(format!("its folder could not be synced to the disk: {}", reason(&error)));
@@ -201,16 +207,19 @@ impl StateFile {
         Ok(doubts)
     }
 
+    fn keep_previous(&self, path: &Path) -> io::Result<()> {
+        self.keep(path, &beside(path, "previous"))
+    }
+
     /// In one step, so that there is always one. The file has both names for a moment, or there is a copy of it where
     /// the file system has no links.
-    fn keep_previous(&self, path: &Path) -> io::Result<()> {
-        let previous = beside(path, "previous");
-        let second = draft(&previous);
+    fn keep(&self, path: &Path, kept_as: &Path) -> io::Result<()> {
+        let second = draft(kept_as);
         remove(&second)?;
         let kept = (self.disk.link)(path, &second).or_else(|_| (self.disk.copy)(path, &second));
         let kept = match kept {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // the first one
-            other => other.and_then(|()| fs::rename(&second, &previous)),
+            other => other.and_then(|()| fs::rename(&second, kept_as)),
         };
         // Nothing was renamed if both were one file already, and a copy may be half a one.
         let removed = remove(&second);
@@ -218,12 +227,10 @@ impl StateFile {
     }
 
     /// The previous one stays, too: it is the one that is known to be well.
-    fn keep_unread(&mut self, path: &Path) -> io::Result<()> {
-        match fs::rename(path, beside(path, "unread")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => self.unread = false,
-        }
-        Ok(())
+    fn keep_unread(&self, path: &Path) -> io::Result<()> {
+        let unread = beside(path, "unread");
+        // Where there are no links, and it cannot be copied since it cannot be read, its name is all that can be kept.
+        self.keep(path, &unread).or_else(|_| fs::rename(path, &unread))
     }
 }
 
@@ -422,10 +429,20 @@ mod tests {
         assert!(found.warnings[0].contains("cannot be read"), "{:?}", found.warnings);
         assert_eq!(fs::read_to_string(&path).unwrap(), state("b"));
         assert!(!beside(&path, "damaged").exists());
+        assert!(file.is_unread());
+        // What fails on the way leaves all as it is, to be tried again.
+        fs::create_dir(beside(&path, "unread")).unwrap();
+        assert!(file.write(&state("c")).is_err() && file.is_unread());
+        assert_eq!(fs::read_to_string(&path).unwrap(), state("b"));
+        fs::remove_dir(beside(&path, "unread")).unwrap();
+        // There is a state at any time.
+        file.keep_unread(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), state("b"), "it has both names");
         for name in ["c", "d"] {
             file.write(&state(name)).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), state(name));
         }
+        assert!(!file.is_unread());
         assert_eq!(fs::read_to_string(beside(&path, "unread")).unwrap(), state("b"));
         assert_eq!(fs::read_to_string(beside(&path, "previous")).unwrap(), state("c"));
         fs::remove_dir_all(&folder).unwrap();
