@@ -45,10 +45,18 @@ impl Dates {
     fn command(&self, library: &str) -> Command {
         let mut command = Command::new(picored());
         command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.folder.file("offset"));
-        // What waits and measures time is left alone, and nothing is shared with others or kept.
+        // What waits and measures time is left alone, and nothing is shared with others. (It makes its files in /dev/shm
+        // all the same, and takes them away when the process ends by itself: see [`remove_shared`].)
         command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_NO_CACHE", "1");
         command.env("FAKETIME_DISABLE_SHM", "1").env("NO_FAKE_STAT", "1");
         command
+    }
+}
+
+/// What the library leaves of a process that was killed.
+fn remove_shared(pid: u32) {
+    for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+        drop(fs::remove_file(Path::new("/dev/shm").join(name)));
     }
 }
 
@@ -69,6 +77,15 @@ struct Trouble {
     /// Its date jumps. It is not the runner: what that told last is in no state file yet.
     jumper: usize,
     failures: usize,
+    /// All that ran.
+    pids: Vec<u32>,
+}
+
+impl Drop for Trouble {
+    fn drop(&mut self) {
+        self.cluster.nodes.iter_mut().for_each(Daemon::kill);
+        self.pids.iter().copied().for_each(remove_shared);
+    }
 }
 
 impl Trouble {
@@ -76,12 +93,17 @@ impl Trouble {
         let dates: Vec<_> = (0..4).map(|_| Dates::new()).collect();
         let mut cluster = Cluster::new_with(4, "", |i| dates[i].command(library));
         cluster.wait_for_records("192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4");
+        let pids = cluster.nodes.iter().map(Daemon::pid).collect();
         cluster.nodes[3].kill();
         cluster.wait_for_records("192.0.2.1 192.0.2.2 192.0.2.3");
         let runner = cluster.runner();
         let jumper = (0..3).find(|i| format!("n{}", i + 1) != runner).expect("there is one runner at most");
         assert!(cluster.nodes[jumper].run(&["forget", "n4"]).status.success());
-        let mut trouble = Self { cluster, dates, library, jumper, failures: 0 };
+        let mut trouble = Self { cluster, dates, library, jumper, failures: 0, pids };
+        // Those that come later are the jumps'.
+        wait_for("all to have seen it fail", SOON, || {
+            trouble.cluster.nodes[..3].iter().all(|node| node.log().contains("event=node-failed"))
+        });
         trouble.failures = trouble.count_failures();
         trouble
     }
@@ -169,6 +191,7 @@ impl Trouble {
         let restored = node.log().matches("event=state-restored").count();
         self.dates[self.jumper].set(days * DAY);
         node.start_as(self.dates[self.jumper].command(self.library));
+        self.pids.push(node.pid());
         assert_eq!(node.log().matches("event=state-restored").count(), restored + 1);
         let name = format!("n{}", self.jumper + 1);
         wait_for("its app to be up again", SOON, || self.node().tag(&name, "a.web") == "up");
