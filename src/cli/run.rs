@@ -16,7 +16,7 @@ use crate::cli::client::{self, Named};
 use crate::cli::{complain, exit};
 use crate::config::{self, Config};
 use crate::driver::control::connect;
-use crate::driver::files;
+use crate::driver::files::{self, LoadError};
 use crate::driver::lock::{self, Lock};
 use crate::driver::statefile::{Found, StateFile};
 use crate::driver::{Driver, End, Ended, Failure, Opened, Reader, Sources, children, clock, log, program};
@@ -127,7 +127,7 @@ enum Begun {
 fn open(config_path: &Path, mut config: Config) -> Result<Begun, Failure> {
     let reload = &mut || {
         let loaded = files::load(config_path).map(drop);
-        loaded.map_err(|failure| failure.text("").trim_start_matches("picored: ").to_owned())
+        loaded.map_err(|failure| without_name(&failure, ""))
     };
     let mut state = StateFile::new(PathBuf::from(&*config.state));
     if let Some(text) = state.problem() {
@@ -159,10 +159,8 @@ fn open(config_path: &Path, mut config: Config) -> Result<Begun, Failure> {
 /// What `reload` reads: the file as it is then, held against what runs.
 fn reader(config_path: PathBuf, mut running: Config) -> Reader {
     Box::new(move |words| {
-        let new = files::load(&config_path).map_err(|failure| {
-            let text = failure.text(", all stays as it is");
-            text.strip_prefix("picored: ").unwrap_or(&text).to_owned()
-        })?;
+        let new =
+            files::load(&config_path).map_err(|failure| without_name(&failure, ", all stays as it is"))?;
         // Before anything is taken over: all or nothing.
         if let Some(problem) = running.reload_problem(&new, words) {
             return Err(format!("{}: {problem}; all stays as it is", config_path.display()));
@@ -181,6 +179,12 @@ fn reader(config_path: PathBuf, mut running: Config) -> Reader {
         }
         Ok(Box::new(reload))
     })
+}
+
+/// As [`LoadError::text`], for where it is clear who speaks.
+fn without_name(failure: &LoadError, follows: &str) -> String {
+    let text = failure.text(follows);
+    text.strip_prefix("picored: ").unwrap_or(&text).to_owned()
 }
 
 fn log_text(config_path: &Path, log: &config::Log, error: &io::Error) -> String {

@@ -11,8 +11,9 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Where the daemon listens for the command line.
+/// Where the state is kept.
 pub const STATE_DEFAULT: &str = "/var/lib/picored/state.json";
+/// Where the daemon listens for the command line.
 pub const CONTROL_DEFAULT: &str = "/run/picored.sock";
 
 /// What Linux allows in a path, and in the path of a unix socket.
