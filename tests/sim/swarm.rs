@@ -63,6 +63,15 @@ fn is_right(world: &World) -> bool {
     world.records_are_right() && world.own_records_are_right()
 }
 
+fn sync_all(world: &mut World) {
+    for index in 0..world.nodes.len() {
+        if world.nodes[index].is_running() {
+            let name = world.nodes[index].name.clone();
+            world.sync(&name);
+        }
+    }
+}
+
 /// From any history the records become right; where some node remembers nothing, or the first record was never
 /// written while all were there, with a person's help.
 fn comes_to_rest(world: &mut World) {
@@ -71,11 +80,14 @@ fn comes_to_rest(world: &mut World) {
         .iter()
         .any(|node| node.forgot_all || node.disk.failed || node.restored || node.gone_for_good);
     if needs_person && world.run_until(LIVE_WITHIN, |world| is_right(world)).is_none() {
-        for index in 0..world.nodes.len() {
-            if world.nodes[index].is_running() {
-                let name = world.nodes[index].name.clone();
-                world.sync(&name);
+        sync_all(world);
+        // Those gone for good may be half of all whom some node saw when it had a majority last.
+        if world.run_until(LIVE_WITHIN, |world| is_right(world)).is_none() {
+            let gone = world.nodes.iter().filter(|node| node.gone_for_good).map(|node| node.name.clone());
+            for name in gone.collect::<Vec<_>>() {
+                world.forget_everywhere(&name);
             }
+            sync_all(world);
         }
     }
     world.expect_within(LIVE_WITHIN, "the records are right after the faults", |world| is_right(world));
