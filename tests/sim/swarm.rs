@@ -141,7 +141,7 @@ fn story(seed: u64) {
 /// Goal: from any history of faults the cluster comes to rest in the right state.
 #[test]
 fn swarm() {
-    for_seeds(30, story);
+    for_seeds(100, story);
 }
 
 /// The same seed gives the same history, to the last step: what a printed seed is worth.
