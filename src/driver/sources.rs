@@ -327,13 +327,4 @@ mod tests {
         assert!(reply.contains("restarting"), "{reply}");
         assert_eq!(reloads, 1);
     }
-
-    #[test]
-    fn a_signal_to_end_is_not_lost_while_the_configuration_is_read() {
-        let (opened, reply) = waiting("reload", &mut || {
-            rustix::process::kill_process(rustix::process::getpid(), Signal::TERM).map_err(|e| e.to_string())
-        });
-        assert!(matches!(opened, Opened::Stop(_)));
-        assert!(reply.contains("starts again"), "{reply}");
-    }
 }
