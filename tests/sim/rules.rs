@@ -28,6 +28,8 @@ const WITNESSED: Duration = secs(30);
 const DOWN_AFTER: Duration = secs(5);
 /// One that came back stays out for so long.
 const HOLD_UP: Duration = secs(15);
+/// By then all know of a run. Two apps may have two runners, whose runs are due in the same moment.
+const TOLD_WITHIN: std::time::Duration = secs(1);
 /// So long after the last disturbance all that is to be known is known to all.
 const CALM: Duration = secs(120);
 
@@ -346,7 +348,8 @@ impl Case<'_> {
         let patience = world.patience(&self.told.handler);
         for other in 0..world.nodes.len() {
             let is_at_it = world.nodes[other].runs.values().any(|running| {
-                running.told.handler == self.told.handler && world.now.since(running.began) < patience
+                let told = world.now.since(running.began);
+                running.told.handler == self.told.handler && (TOLD_WITHIN..patience).contains(&told)
             });
             if other == self.index || !is_at_it || !world.nodes[other].is_awake() {
                 continue;
