@@ -100,7 +100,14 @@ fn restarts_change_nothing(world: &mut World) {
         return;
     }
     let memory = [Memory::Kept, Memory::Kept, Memory::Damaged, Memory::Lost][world.rng.below(4)];
-    let is_at_rest = |world: &mut World| world.nodes.iter().all(|node| node.runs.is_empty());
+    // How a run ended is stored within 5 s; before that it counts as interrupted.
+    let mut ran = world.now;
+    let is_at_rest = |world: &mut World| {
+        if world.nodes.iter().any(|node| !node.runs.is_empty()) {
+            ran = world.now;
+        }
+        world.now.since(ran) > secs(6)
+    };
     world.expect_within(mins(2), "no run is under way", is_at_rest);
     let since = world.now;
     world.crash_index(index, Down::Process);
