@@ -323,7 +323,8 @@ mod tests {
             reloads += 1;
             Ok(())
         });
-        assert!(matches!(opened, Opened::Restart(clients) if clients.len() == 1));
+        // The client, once answered, may be gone already.
+        assert!(matches!(opened, Opened::Restart(_)));
         assert!(reply.contains("restarting"), "{reply}");
         assert_eq!(reloads, 1);
     }
