@@ -43,9 +43,9 @@ impl Dates {
         fs::rename(&new, &file).expect("own folder");
     }
 
-    fn command(&self, library: &str) -> Command {
+    fn command(&self, preload: &str) -> Command {
         let mut command = Command::new(picored());
-        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.folder.file("offset"));
+        command.env("LD_PRELOAD", preload).env("FAKETIME_TIMESTAMP_FILE", self.folder.file("offset"));
         // What waits and measures time is left alone, and nothing is shared with others. (It makes its files in /dev/shm
         // all the same, and takes them away when the process ends by itself: see [`remove_shared`].)
         command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("FAKETIME_NO_CACHE", "1");
@@ -74,7 +74,7 @@ fn library() -> Option<&'static str> {
 struct Trouble {
     cluster: Cluster,
     dates: Vec<Dates>,
-    library: &'static str,
+    preload: &'static str,
     /// Its date jumps. It is not the runner: what that told last is in no state file yet.
     jumper: usize,
     failures: usize,
@@ -90,9 +90,9 @@ impl Drop for Trouble {
 }
 
 impl Trouble {
-    fn new(library: &'static str) -> Self {
+    fn new(preload: &'static str) -> Self {
         let dates: Vec<_> = (0..4).map(|_| Dates::new()).collect();
-        let mut cluster = Cluster::new_with(4, "", |i| dates[i].command(library));
+        let mut cluster = Cluster::new_with(4, "", |i| dates[i].command(preload));
         cluster.wait_for_records("192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4");
         let pids = cluster.nodes.iter().map(Daemon::pid).collect();
         cluster.nodes[3].kill();
@@ -100,7 +100,7 @@ impl Trouble {
         let runner = cluster.runner();
         let jumper = (0..3).find(|i| format!("n{}", i + 1) != runner).expect("there is one runner at most");
         assert!(cluster.nodes[jumper].run(&["forget", "n4"]).status.success());
-        let mut trouble = Self { cluster, dates, library, jumper, failures: 0, pids };
+        let mut trouble = Self { cluster, dates, preload, jumper, failures: 0, pids };
         // Those that come later are the jumps'.
         wait_for("all to have seen it fail", SOON, || {
             trouble.cluster.nodes[..3].iter().all(|node| node.log().contains("event=node-failed"))
@@ -191,7 +191,7 @@ impl Trouble {
         assert_eq!(node.wait(SOON), Some(0));
         let restored = node.log().matches("event=state-restored").count();
         self.dates[self.jumper].set(days * DAY);
-        node.start_as(self.dates[self.jumper].command(self.library));
+        node.start_as(self.dates[self.jumper].command(self.preload));
         self.pids.push(node.pid());
         assert_eq!(node.log().matches("event=state-restored").count(), restored + 1);
         let name = format!("n{}", self.jumper + 1);

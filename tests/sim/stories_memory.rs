@@ -311,7 +311,7 @@ fn with_too_few_up_a_forgotten_node_is_not_kept() {
 fn who_was_forgotten_before_the_first_rest_has_no_vote_after_a_restart() {
     for_seeds(10, |seed| {
         let mut world = World::new(seed).nodes(4).app("web").with(|settings| {
-            (settings.members, settings.joins) = (true, crate::settings::Joins::First(2));
+            (settings.members, settings.joins) = (true, Joins::First(2));
         });
         world = world.started();
         world.expect_within(secs(20), "all see all", World::all_see_all);
@@ -348,9 +348,7 @@ fn a_newcomer_knows_who_did_not_come_back_after_a_power_cut_of_all() {
         }
         world.run_for(mins(5));
         never_empty(&mut world);
-        let mut own = world.settings.clone();
-        own.joins = Joins::First(1);
-        world.node_mut("n4").settings = Some(own);
+        world.let_join_first_only("n4");
         for name in ["n1", "n2"] {
             world.crash(name, Down::Machine);
         }

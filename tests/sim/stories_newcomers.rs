@@ -43,9 +43,7 @@ fn a_newcomer_with_one_join_entry_while_a_failed_node_is_still_published() {
         }
         world.run_for(mins(5));
         never_empty(&mut world);
-        let mut own = world.settings.clone();
-        own.joins = crate::settings::Joins::First(1);
-        world.node_mut("n4").settings = Some(own);
+        world.let_join_first_only("n4");
         // Its picored is dead and it serves.
         world.crash("n3", Down::Process);
         world.run_for(mins(2));
@@ -127,9 +125,7 @@ fn a_newcomer_with_one_join_entry_while_a_partition_lasts() {
         }
         world.run_for(mins(5));
         never_empty(&mut world);
-        let mut own = world.settings.clone();
-        own.joins = crate::settings::Joins::First(1);
-        world.node_mut("n5").settings = Some(own);
+        world.let_join_first_only("n5");
         // Half and half, without witnesses: nobody acts, and the newcomer is no majority.
         world.partition(&["n1", "n2", "n5"]);
         world.run_for(mins(1));

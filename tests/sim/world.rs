@@ -16,7 +16,7 @@ use crate::engine::Entry;
 use crate::net::{INTERNET, Net};
 use crate::node::{Behaviour, Health, Node};
 use crate::outside::Outside;
-use crate::settings::{Settings, first_address, picored_timing};
+use crate::settings::{Joins, Settings, first_address, picored_timing};
 use crate::told::Told;
 use crate::{millis, mins, secs};
 
@@ -362,6 +362,12 @@ impl World {
     /// Whether a person withdrew the app there, as far as any node may know.
     pub fn is_withdrawn(&self, node: &str, app: &str) -> bool {
         self.maint.iter().any(|(whom, what, _)| whom == node && what == app)
+    }
+
+    /// Its `join` holds nobody but the first node.
+    pub fn let_join_first_only(&mut self, name: &str) {
+        let own = Settings { joins: Joins::First(1), ..self.settings.clone() };
+        self.node_mut(name).settings = Some(own);
     }
 
     pub fn was_withdrawn(&self, node: &str, app: &str) -> bool {
