@@ -43,7 +43,8 @@ pub fn matters(event: &membership::Event) -> bool {
         | Happened::Updated { .. }
         | Happened::Moved { .. }
         | Happened::Forgotten { .. }
-        | Happened::FoundFailed { .. } => true,
+        | Happened::FoundFailed { .. }
+        | Happened::LastTags { .. } => true,
         // A peer was reached: gate 1 may open.
         Happened::Synced { error, .. } => error.is_none(),
         _ => false,

@@ -85,7 +85,9 @@ impl Agent {
                     self.node_occurrence(now, EventKind::NodeJoined, &node);
                 }
             }
-            Happened::Updated { node } | Happened::FoundFailed { node } => self.learn_tags(now, &node),
+            Happened::Updated { node } | Happened::FoundFailed { node } | Happened::LastTags { node } => {
+                self.learn_tags(now, &node)
+            }
             Happened::OwnSeen { meta } => {
                 self.delivery.handle_own_meta(now, &meta);
                 self.dirty = true;

@@ -56,6 +56,8 @@ pub struct Member {
     /// (protocol page, 3.7, the verbatim rule).
     pub(super) mapped: bool,
     pub incarnation: u32,
+    /// The incarnation of its own announcement that `meta` is of. What others claim of it raises only the other one.
+    pub(super) told: u32,
     pub state: State,
     /// Since when it is in that state.
     pub since: Instant,
@@ -110,6 +112,7 @@ impl Member {
             addr,
             mapped: false,
             incarnation: 1,
+            told: 0,
             state: State::Alive,
             since: now,
             heard: true,

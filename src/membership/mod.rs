@@ -148,6 +148,10 @@ pub enum Event {
         cluster: Box<str>,
         addr: SocketAddr,
     },
+    /// What a failed member had said last came by way of a peer. Serf knows no such event.
+    LastTags {
+        node: Box<str>,
+    },
     /// A push/pull told of a failed member that was not known here; it is in the table now.
     FoundFailed {
         node: Box<str>,

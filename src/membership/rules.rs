@@ -156,7 +156,7 @@ impl Membership {
         }
         let new_meta = *member.meta != *alive.meta;
         member.suspicion = None;
-        member.incarnation = alive.incarnation;
+        (member.incarnation, member.told) = (alive.incarnation, alive.incarnation);
         if new_meta {
             member.meta = alive.meta.into();
         }

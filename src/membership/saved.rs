@@ -166,7 +166,8 @@ impl Membership {
         }
         let (addr, port) = self.check_alive(alive)?;
         let mut member = Member::new(alive.node, SocketAddr::new(addr.ip(), port), now);
-        (member.mapped, member.incarnation) = (addr.is_mapped(), alive.incarnation);
+        member.mapped = addr.is_mapped();
+        (member.incarnation, member.told) = (alive.incarnation, alive.incarnation);
         (member.heard, member.source) = (false, Source::Word);
         member.meta = alive.meta.into();
         member.vsn = alive.vsn.try_into().unwrap_or_default();
@@ -201,6 +202,7 @@ impl Membership {
     /// A peer reports a failed member that nobody knows here. memberlist ignores it; here whoever takes an address away
     /// must know whose it was (`interfaces`, section 5). Not if it was forgotten lately.
     pub(super) fn take_over_failed(&mut self, now: Instant, node: &NodeState<'_>) {
+        self.take_last_tags(node);
         if self.is_forgotten(now, node.name) || self.table.members().len() >= limits::MEMBERS_MAX {
             return;
         }
@@ -219,6 +221,21 @@ impl Membership {
         if has_failed {
             self.events.push_back(Event::FoundFailed { node: name.into() });
         }
+    }
+
+    /// What a failed member said last may have reached the peer alone, say that it is in maintenance: all must count it
+    /// alike. memberlist leaves the two tables as they are.
+    fn take_last_tags(&mut self, node: &NodeState<'_>) {
+        let Some(member) = self.table.get_mut(node.name) else { return };
+        let is_same = AddrBytes::parse(node.addr).is_some_and(|addr| member.has_address(&addr, node.port));
+        let is_news = node.incarnation > member.told && *node.meta != *member.meta;
+        if member.state != State::Dead || !is_same || !is_news || node.meta.len() > limits::META_MAX {
+            return;
+        }
+        member.meta = node.meta.into();
+        (member.told, member.incarnation) = (node.incarnation, member.incarnation.max(node.incarnation));
+        self.changed = true;
+        self.events.push_back(Event::LastTags { node: node.name.into() });
     }
 
     /// A peer's table has an entry for this node. Another one of our name that runs elsewhere is not meant.

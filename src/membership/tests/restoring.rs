@@ -150,6 +150,37 @@ fn a_newcomer_learns_who_has_failed_from_those_who_saw_it() {
     assert!(known(&net, d, "c").returned.is_some());
 }
 
+#[test]
+fn what_a_failed_member_said_last_reaches_who_did_not_hear_it() {
+    let mut net = joined();
+    let cut = [(0, 1), (1, 0), (0, 2), (2, 0)];
+    net.no_packets.extend(cut);
+    net.no_streams.extend(cut);
+    net.run(60 * SECOND);
+    let (now, last) = (net.now, meta("last"));
+    net.nodes[2].set_meta(now, &last);
+    net.run(10 * SECOND);
+    net.stopped[2] = true;
+    net.run(60 * SECOND);
+    let tags = |net: &Net, i: usize| (known(net, i, "c").state, known(net, i, "c").meta.to_vec());
+    let first = known(&net, 0, "c").meta.to_vec();
+    assert!(
+        first != last
+            && tags(&net, 0) == (State::Dead, first)
+            && tags(&net, 1) == (State::Dead, last.clone())
+    );
+    (net.no_packets, net.no_streams) = (Vec::new(), Vec::new());
+    net.log.clear();
+    net.run(90 * SECOND);
+    assert_eq!((tags(&net, 0), tags(&net, 1)), ((State::Dead, last.clone()), (State::Dead, last)));
+    assert!(net.saw(|i, event| i == 0 && *event == Event::LastTags { node: "c".into() }), "{:?}", net.log);
+    assert!(!net.saw(|i, event| i == 1 && matches!(event, Event::LastTags { .. })), "{:?}", net.log);
+    // It is no news of its own that it runs: it is back as ever.
+    net.stopped[2] = false;
+    net.run(90 * SECOND);
+    assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Alive), Some(State::Alive)));
+}
+
 /// All end, and c does not come back; a's file is as old as it says.
 fn back_without_c(age: u64) -> Net {
     let mut net = joined();
