@@ -103,7 +103,9 @@ fn restarts_change_nothing(world: &mut World) {
     // How a run ended is stored within 5 s; before that it counts as interrupted.
     let mut ran = world.now;
     let is_at_rest = |world: &mut World| {
-        if world.nodes.iter().any(|node| !node.runs.is_empty()) {
+        // A short one may begin and end between two looks.
+        let is_running = world.nodes.iter().any(|node| !node.runs.is_empty());
+        if is_running || world.outside.starts.iter().any(|start| start.at > ran) {
             ran = world.now;
         }
         world.now.since(ran) > secs(6)
