@@ -6,7 +6,9 @@ use serde_json::Value;
 use crate::disk::Memory;
 use crate::node::Health;
 use crate::settings::Joins;
-use crate::stories::{DOWN_WITHIN, is_right, never_empty, others, runner, runs, web, with};
+use crate::stories::{
+    DOWN_WITHIN, NODE_DOWN_WITHIN, RESYNC, is_right, never_empty, others, runner, runs, web, with,
+};
 use crate::world::{Down, World};
 use crate::{for_seeds, hours, mins, secs};
 
@@ -367,5 +369,36 @@ fn a_newcomer_knows_who_did_not_come_back_after_a_power_cut_of_all() {
         });
         world.run_for(mins(10));
         assert_eq!(world.records("web"), ["n1", "n2", "n3", "n4"], "{}", world.full_picture());
+    });
+}
+
+/// Goal: below `min_up`, where what is published is kept, one that was away learns what the others took away meanwhile,
+/// and does not put it back when it has to go on alone.
+/// Method: n1 goes down while n4 is away, and n2 stays published for `min_up`. No app comes up again.
+#[test]
+fn who_was_away_below_min_up_does_not_put_back_what_was_taken_away_meanwhile() {
+    for_seeds(10, |seed| {
+        let mut world = with(seed, 4, |settings| {
+            (settings.min_up, settings.quorum) = (MinUp::Count(2), false);
+        });
+        never_empty(&mut world);
+        world.crash("n4", Down::Machine);
+        is_right(&mut world, NODE_DOWN_WITHIN, "n4 is gone");
+        world.set_health("n1", "web", Health::Down);
+        is_right(&mut world, DOWN_WITHIN, "n1 is gone");
+        world.set_health("n2", "web", Health::Down);
+        world.set_health("n4", "web", Health::Down);
+        world.run_for(mins(2));
+        assert_eq!(world.records("web"), ["n2", "n3"], "{}", world.full_picture());
+        world.start("n4");
+        world.run_for(mins(2));
+        let since = world.now;
+        for name in ["n1", "n2", "n3"] {
+            world.crash(name, Down::Process);
+        }
+        // It tells the set anew after `resync`.
+        world.run_for(RESYNC + mins(5));
+        assert_eq!(world.records("web"), ["n2", "n3"], "{}", world.full_picture());
+        assert!(runs(&world, since) <= 2, "{}", world.blame("n4 tells what is told already"));
     });
 }
