@@ -66,11 +66,13 @@ impl Disk {
         Some(saved.expect("what was written whole can be read"))
     }
 
-    /// Whether the state file holds what some handler told of `app` last.
+    /// Whether the state file holds what the handler of the common records told of `app` last. What another one told,
+    /// which keeps a table of this node's own, says nothing of them.
     pub fn knows_outside(&self, app: &str) -> bool {
         let saved = self.text().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
         let handlers = saved.as_ref().and_then(|saved| saved["delivery"]["handlers"].as_array());
-        let jobs = handlers.into_iter().flatten().filter_map(|handler| handler["jobs"].as_array()).flatten();
+        let common = handlers.into_iter().flatten().filter(|handler| handler["name"] == "dns");
+        let jobs = common.filter_map(|handler| handler["jobs"].as_array()).flatten();
         jobs.filter(|job| job["app"] == app).any(|job| job["outside"].is_array())
     }
 
