@@ -25,6 +25,8 @@ const FORBIDDEN: [&str; 15] = [
 ];
 /// Modules that may.
 const OUTSIDE: [&str; 3] = ["driver", "cli", "main"];
+/// The one file with unsafe code, which says there why.
+const UNSAFE: &str = "driver/resident.rs";
 const LINES_MAX: usize = 700;
 
 /// Module → number of its layer.
@@ -100,7 +102,7 @@ fn scan(layers: &Layers, file: &Path, text: &str) -> Vec<String> {
             problems.extend(named.map(|word| format!("names {word}")));
         }
     }
-    if code.iter().any(|token| token == "unsafe") {
+    if code.iter().any(|token| token == "unsafe") && file != Path::new(UNSAFE) {
         problems.push("has unsafe code".into());
     }
     if text.lines().count() > LINES_MAX {

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod log;
 pub mod net;
 pub mod program;
+pub mod resident;
 mod slots;
 mod sources;
 pub mod statefile;
@@ -79,6 +80,7 @@ pub struct Driver {
     /// TERM or INT came already.
     stopping: bool,
     wall_clock_told: Instant,
+    given_back: Instant,
     exit: Option<End>,
 }
 
@@ -127,6 +129,7 @@ impl Driver {
             next_client: 0,
             stopping: false,
             wall_clock_told: Instant::ZERO,
+            given_back: clock::now(),
             exit: None,
         }
     }
@@ -276,6 +279,10 @@ impl Driver {
         if now.since(self.wall_clock_told) >= WALL_CLOCK_INTERVAL {
             self.wall_clock_told = now;
             self.agent.handle_wall_clock(now, clock::unix_now());
+            if now.since(self.given_back) >= resident::INTERVAL {
+                self.given_back = now;
+                resident::give_back();
+            }
         }
     }
 

@@ -1,0 +1,109 @@
+//! Gives back the pages of the program that are not needed any more.
+//!
+//! Most of the program is for the start, for the command line and for what a person asks now and then. The kernel maps
+//! such pages as they are touched, sixteen at once, and counts them as this process's until memory is short: on a small
+//! machine that is most of what picored would seem to need. Given back each minute, only those are mapped that are in
+//! use; each costs a minor fault, less than a microsecond, when it is touched again.
+
+use core::time::Duration;
+use std::fs;
+
+/// Between two times.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Gives back all pages of files that nobody has written to. How many KiB were mapped.
+pub fn give_back() -> u64 {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    clean(&maps)
+        .map(|(start, length, kib)| give_back_one(start, length).then_some(kib).unwrap_or_default())
+        .sum()
+}
+
+/// A mapping that only mirrors its file may be forgotten: the kernel reads it anew. This is the one thing that needs
+/// `unsafe`, because of memory that has contents of its own; here the kernel itself has just said that there is none.
+#[allow(unsafe_code)]
+fn give_back_one(start: usize, length: usize) -> bool {
+    // SAFETY: `clean` gives mappings of a file that cannot be written to and hold no page of our own ("Anonymous: 0"), so
+    // that reading them gives the same bytes afterwards. The only thread is this one: nothing was mapped since.
+    unsafe { rustix::mm::madvise(start as *mut _, length, rustix::mm::Advice::LinuxDontNeed).is_ok() }
+}
+
+/// Where the mappings of files begin that are not writable and have no page of our own; their length, and how many KiB
+/// of them are mapped. Relocated pointers are written by the program's first instructions: such a mapping stays, though
+/// it is read-only by now.
+fn clean(smaps: &str) -> impl Iterator<Item = (usize, usize, u64)> {
+    let mut found = None;
+    let mut kib = 0;
+    smaps.lines().filter_map(move |line| {
+        if let Some(text) = line.strip_prefix("Rss:") {
+            kib = number(text)?;
+        } else if let Some(text) = line.strip_prefix("Anonymous:") {
+            let (start, length) = found.take().filter(|_| kib > 0 && number(text) == Some(0))?;
+            return Some((start, length, kib));
+        } else if let Some(range) = mapping(line) {
+            found = range;
+            kib = 0;
+        }
+        None
+    })
+}
+
+/// The outer `None`: the line does not begin a mapping. The inner one: that is not a file's, or may be written to.
+fn mapping(line: &str) -> Option<Option<(usize, usize)>> {
+    // 7f68e6cd6000-7f68e6e05000 r-xp 00009000 fe:01 1050 /usr/local/bin/picored
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    let is_read_only = words.next()?.starts_with("r-");
+    let is_file = words.nth(2)? != "0";
+    Some((is_read_only && is_file).then(|| (start, end.saturating_sub(start))))
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().strip_suffix(" kB")?.trim_end().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMAPS: &str = "\
+55558edb4000-55558edb5000 rw-p 00000000 00:00 0                          [heap]
+Rss:                   4 kB
+Anonymous:             4 kB
+7f68e6cc9000-7f68e6ccb000 r--p 00000000 00:00 0                          [vvar]
+Rss:                   8 kB
+Anonymous:             0 kB
+7f68e6cd6000-7f68e6e05000 r-xp 00009000 fe:01 1050                       /usr/local/bin/picored
+Size:               1212 kB
+Rss:                1156 kB
+Anonymous:             0 kB
+VmFlags: rd ex mr mw me
+7f68e6e05000-7f68e6e1f000 r--p 00138000 fe:01 1050                       /usr/local/bin/with a name - and spaces
+Rss:                 104 kB
+Anonymous:             0 kB
+7f68e6e1f000-7f68e6e28000 r--p 00152000 fe:01 1050                       /usr/local/bin/picored
+Rss:                  36 kB
+Anonymous:            36 kB
+7f68e6e28000-7f68e6e29000 rw-p 00152000 fe:01 1050                       /usr/local/bin/picored
+Rss:                   4 kB
+Anonymous:             0 kB
+7f68e6e30000-7f68e6e40000 r--p 00000000 fe:01 77                         /never/touched
+Rss:                   0 kB
+Anonymous:             0 kB
+";
+
+    #[test]
+    fn only_what_mirrors_a_file_may_be_given_back() {
+        let found: Vec<_> = clean(SMAPS).collect();
+        assert_eq!(found, [(0x7f68_e6cd_6000, 0x12f000, 1156), (0x7f68_e6e0_5000, 0x1a000, 104)]);
+        assert_eq!(clean("").count() + clean("7f68-nonsense r-xp\nRss: 4 kB\nAnonymous: 0 kB\n").count(), 0);
+    }
+
+    #[test]
+    fn the_program_goes_on_without_its_pages() {
+        let words: Vec<String> = (0..100).map(|n| format!("word {n}")).collect();
+        assert!(give_back() > 100, "this program is larger than that");
+        assert_eq!(words.concat().len(), 690);
+    }
+}
