@@ -1,15 +1,19 @@
-//! Requests and replies of the control socket: one JSON line each way, as types that daemon and command line share.
+//! Requests and replies of the control socket: one JSON line each way, as types from which the daemon writes them. The
+//! command line reads them by the names of their [`fields`].
 //!
 //! A reply is `{"ok":true,…}` or `{"error":"…"}`. The names of the fields are what `--json` prints: they stay.
 //! Durations are whole seconds (`…_secs`) or milliseconds (`…_ms`), times are seconds since 1970, and 0 as long as
 //! the date is not known.
 
+pub mod fields;
 mod request;
 pub mod text;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+#[cfg(test)]
+use serde::Deserialize;
+use serde::Serialize;
 
 pub use request::{FOR_MAX_SECS, ForceTo, MAINT_SECS, Request, event, level, target_text};
 
@@ -29,21 +33,23 @@ pub fn error_line(error: &str) -> String {
 }
 
 /// The request was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize))]
 pub struct Refused {
     /// Why, and what to do instead.
     pub error: String,
 }
 
 /// The request was carried out (or, for `stop` and `leave`, has begun).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize))]
 pub struct Done {
     pub message: String,
 }
 
 /// The configuration was read anew.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Reloaded {
     /// Keys of the file whose new values are in effect.
     pub changed: Vec<String>,
@@ -72,16 +78,16 @@ impl Reloaded {
 }
 
 /// What would be told, or is told now.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Synced {
     pub dry_run: bool,
     pub jobs: Vec<SyncJob>,
 }
 
 /// One app of one `sync` or `picored1` handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct SyncJob {
     pub handler: String,
     pub app: String,
@@ -101,8 +107,8 @@ pub struct SyncJob {
 }
 
 /// How a handler's rehearsal went.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Rehearsed {
     pub handler: String,
     pub argv: Vec<String>,
@@ -120,8 +126,8 @@ pub struct Rehearsed {
 }
 
 /// Why each address is published or not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Why {
     pub node: String,
     /// `null` while gates 1 to 4 let this node act, else why they do not.
@@ -131,8 +137,8 @@ pub struct Why {
     pub apps: Vec<WhyApp>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct WhyApp {
     pub name: String,
     /// The gate that looks at the whole set and decided otherwise.
@@ -141,8 +147,8 @@ pub struct WhyApp {
     pub jobs: Vec<WhyJob>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct WhyAddress {
     pub address: String,
     /// Empty for one that belongs to no member.
@@ -155,8 +161,8 @@ pub struct WhyAddress {
 }
 
 /// A handler that tells the app.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct WhyJob {
     pub handler: String,
     pub runner: Option<String>,
@@ -167,21 +173,23 @@ pub struct WhyJob {
 }
 
 /// First line of the reply to `events`; that many event lines follow ([`EventLine`]), and more when following.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize))]
 pub struct Events {
     pub events: usize,
 }
 
 /// First line of the reply to `ping-members` and `join`; that many lines follow ([`Pinged`], [`Joined`]), each as
 /// soon as it is known. A refusal in place of one says that the time for all of them is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize))]
 pub struct Trying {
     pub count: usize,
 }
 
 /// What got through to one member: how many milliseconds the answer took, or why there is none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Pinged {
     pub node: String,
     pub address: String,
@@ -204,8 +212,8 @@ pub struct Pinged {
 }
 
 /// What came of one target of `join`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Joined {
     /// With its port.
     pub target: String,
@@ -215,7 +223,8 @@ pub struct Joined {
 }
 
 /// One event as a line of JSON. Beside these fields it has those of its kind: `node`, `app`, `handler`, `from`, ….
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct EventLine {
     /// RFC 3339, UTC, with milliseconds; empty as long as the date is not known.
     pub time: String,
@@ -227,14 +236,14 @@ pub struct EventLine {
     pub message: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Members {
     pub members: Vec<Member>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Member {
     pub name: String,
     pub address: String,
@@ -258,8 +267,8 @@ pub struct Member {
     pub tags: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct MaintElsewhere {
     /// The node where it was said.
     pub held_by: String,
@@ -267,8 +276,8 @@ pub struct MaintElsewhere {
     pub apps: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct MemberApp {
     pub name: String,
     /// `up`, `down`, `maint`, `unknown`.
@@ -276,8 +285,8 @@ pub struct MemberApp {
     pub forced: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Status {
     /// 0 well, 1 degraded, 2 critical: the exit code of `picored status`.
     pub code: u8,
@@ -317,8 +326,8 @@ pub struct Status {
 }
 
 /// Gate 4.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Quorum {
     pub has: bool,
     /// Of the electorate.
@@ -327,8 +336,8 @@ pub struct Quorum {
 }
 
 /// What a person said of an app, and that it is in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Override {
     /// `null`: all of the node.
     pub app: Option<String>,
@@ -345,8 +354,8 @@ pub struct Override {
     pub reason: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct MemberCounts {
     pub known: usize,
     pub alive: usize,
@@ -356,8 +365,8 @@ pub struct MemberCounts {
 }
 
 /// How much later than asked for the loop came round.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Late {
     /// The most in the last one to two minutes.
     pub recent_max_ms: u64,
@@ -367,8 +376,8 @@ pub struct Late {
     pub count: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct App {
     pub name: String,
     /// `none` for an app that has no checks here, hence no instance.
@@ -389,8 +398,8 @@ pub struct App {
     pub checks: Vec<Check>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Instance {
     pub node: String,
     pub member: String,
@@ -402,8 +411,8 @@ pub struct Instance {
     pub published: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Check {
     /// `tcp 127.0.0.1:80`, `http://127.0.0.1:80/health`, `exec /usr/lib/…`.
     pub target: String,
@@ -416,8 +425,8 @@ pub struct Check {
     pub last_secs_ago: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Handler {
     pub name: String,
     pub app: Option<String>,
@@ -437,8 +446,8 @@ pub struct Handler {
     pub last_run: Option<LastRun>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct LastRun {
     pub started: u64,
     pub started_secs_ago: u64,
@@ -452,8 +461,8 @@ pub struct LastRun {
     pub output: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(Deserialize), serde(default))]
 pub struct Counters {
     pub packets_in: u64,
     pub packets_out: u64,

@@ -1,130 +1,149 @@
-//! What `why`, `sync` and `test-handler` look like.
+//! What `why`, `sync`, `test-handler` and `reload` look like.
 
 use core::time::Duration;
 
-use crate::cli::screen::{labelled, say};
-use crate::cli::table::{Cell, Table, Tone, cell, word};
+use crate::cli::screen::{gates, indented, labelled, padded, say};
+use crate::cli::table::{Table, Tone};
+use crate::control::Reloaded;
+use crate::control::fields::Fields;
 use crate::control::text::{duration, printable};
-use crate::control::{Rehearsed, SyncJob, Synced, Why, WhyAddress, WhyApp, WhyJob};
 
 /// Each app: its addresses, the gate that looks at all of them, and its handlers.
-pub fn why(why: &Why, colour: bool) -> String {
+pub fn why(why: Fields<'_>, colour: bool) -> String {
     let mut out = String::new();
-    match &why.waiting {
-        Some(waiting) => labelled(&mut out, "gates", &format!("closed: {waiting}")),
-        None => labelled(&mut out, "gates", "open: this node may act"),
-    }
-    if let Some(short) = &why.short {
+    gates(&mut out, why);
+    if let Some(short) = why.maybe("short") {
         labelled(&mut out, "short", short);
     }
-    for app in &why.apps {
+    for app in why.list("apps") {
         why_app(&mut out, app, colour);
     }
-    if why.apps.is_empty() {
+    if why.values("apps").is_empty() {
         say(&mut out, "there is no app in the configuration");
     }
     out
 }
 
-fn why_app(out: &mut String, app: &WhyApp, colour: bool) {
+fn why_app(out: &mut String, app: Fields<'_>, colour: bool) {
     say(out, "");
-    say(out, &Tone::Plain.paint(&printable(&app.name), colour));
+    say(out, &printable(app.text("name")));
     let mut table = Table::new(&["ADDRESS", "NODE", "PUBLISH", "SHOWN", "WHY"]);
-    for WhyAddress { address, node, publish, shown, why } in &app.addresses {
-        let node = if node.is_empty() { "-" } else { node };
-        table.row([cell(address), cell(node), yes_or_no(*publish), yes_or_no(*shown), cell(why)]);
+    for address in app.list("addresses") {
+        table.cell(address.text("address"));
+        table.cell(address.or_dash("node"));
+        yes_or_no(&mut table, address.flag("publish"));
+        yes_or_no(&mut table, address.flag("shown"));
+        table.cell(address.text("why"));
     }
-    if app.addresses.is_empty() {
+    if app.values("addresses").is_empty() {
         say(out, "no member shows this app");
     } else {
         out.push_str(&table.render(colour));
     }
-    if let Some(guard) = &app.guard {
+    if let Some(guard) = app.maybe("guard") {
         labelled(out, "  guard", guard);
     }
-    for job in &app.jobs {
+    for job in app.list("jobs") {
         why_job(out, job);
     }
 }
 
-fn why_job(out: &mut String, job: &WhyJob) {
-    let waits = job.waits.as_deref().map_or(String::new(), |waits| format!(": {waits}"));
-    let runner = job.runner.as_deref().map_or(String::new(), |runner| format!(", runner {runner}"));
-    labelled(out, "  handler", &format!("{}{runner}, {}{waits}", job.handler, job.phase));
-    if !job.records.is_empty() {
-        let records: Vec<String> =
-            job.records.iter().map(|(node, record)| format!("{node} {record}")).collect();
-        labelled(out, "  records", &records.join(", "));
+fn why_job(out: &mut String, job: Fields<'_>) {
+    let (of, runner) = job.maybe("runner").map_or(("", ""), |runner| (", runner ", runner));
+    let (colon, waits) = job.maybe("waits").map_or(("", ""), |waits| (": ", waits));
+    let text = [job.text("handler"), of, runner, ", ", job.text("phase"), colon, waits];
+    labelled(out, "  handler", &text.concat());
+    let mut records = String::new();
+    for (node, record) in job.pairs("records") {
+        let comma = if records.is_empty() { "" } else { ", " };
+        records.extend([comma, node, " ", record]);
+    }
+    if !records.is_empty() {
+        labelled(out, "  records", &records);
     }
 }
 
-fn yes_or_no(value: Option<bool>) -> Cell {
+fn yes_or_no(table: &mut Table, value: Option<bool>) {
     match value {
-        Some(true) => word("yes", "ok"),
-        Some(false) => word("no", "down"),
-        None => word("?", "unknown"),
+        Some(true) => table.word("yes", "ok"),
+        Some(false) => table.word("no", "down"),
+        None => table.word("?", "unknown"),
     }
 }
 
 /// Each job: what it is told and where.
-pub fn synced(synced: &Synced, colour: bool) -> String {
+pub fn synced(synced: Fields<'_>, colour: bool) -> String {
     let mut out = String::new();
-    for job in &synced.jobs {
-        let SyncJob { handler, app, publish, add, remove, guard, text, here, .. } = job;
-        let tone = if *here { Tone::Good } else { Tone::Doubtful };
-        let head = format!("{} for {}: {}", printable(handler), printable(app), printable(text));
-        say(&mut out, &tone.paint(&head, colour));
-        let set = publish.as_ref().map_or("none".into(), |set| listed(set));
+    for job in synced.list("jobs") {
+        let tone = if job.is("here") { Tone::Good } else { Tone::Doubtful };
+        let [handler, app, text] = ["handler", "app", "text"].map(|key| printable(job.text(key)));
+        say(&mut out, &tone.paint(&[&handler, " for ", &app, ": ", &*text].concat(), colour));
+        let set = if job.has("publish") { listed(job, "publish") } else { "none".into() };
         labelled(&mut out, "  set", &set);
-        labelled(&mut out, "  add", &listed(add));
-        labelled(&mut out, "  remove", &listed(remove));
-        if let Some(guard) = guard {
+        labelled(&mut out, "  add", &listed(job, "add"));
+        labelled(&mut out, "  remove", &listed(job, "remove"));
+        if let Some(guard) = job.maybe("guard") {
             labelled(&mut out, "  guard", guard);
         }
     }
     out
 }
 
-fn listed(addresses: &[String]) -> String {
+fn listed(job: Fields<'_>, key: &str) -> String {
+    let addresses = job.texts(key);
     if addresses.is_empty() { "nothing".into() } else { addresses.join(" ") }
 }
 
 /// All that the handler was told and said. Its lines are as long as they are: they are to be read as they came.
-pub fn rehearsed(rehearsed: &Rehearsed, colour: bool) -> String {
-    let Rehearsed { handler, argv, user, env, stdin, output, exit, meaning, succeeded, took_ms } = rehearsed;
+pub fn rehearsed(rehearsed: Fields<'_>, colour: bool) -> String {
     let mut out = String::new();
-    labelled(&mut out, "handler", handler);
-    labelled(&mut out, "program", &argv.join(" "));
-    if let Some(user) = user {
+    labelled(&mut out, "handler", rehearsed.text("handler"));
+    labelled(&mut out, "program", &rehearsed.texts("argv").join(" "));
+    if let Some(user) = rehearsed.maybe("user") {
         labelled(&mut out, "user", user);
     }
     say(&mut out, "environment");
-    for (name, value) in env {
-        say(&mut out, &format!("  {}={}", printable(name), printable(value)));
+    for (name, value) in rehearsed.pairs("env") {
+        say(&mut out, &["  ", &*printable(name), "=", &*printable(value)].concat());
     }
-    block(&mut out, "standard input", stdin);
-    block(&mut out, "output", output);
-    let tone = if *succeeded { Tone::Good } else { Tone::Bad };
-    let took = duration(Duration::from_millis(*took_ms));
-    let text = format!("{} after {took} ({})", printable(exit), printable(meaning));
-    say(&mut out, &format!("{:<10}{}", "ended", tone.paint(&text, colour)));
+    block(&mut out, "standard input", rehearsed.text("stdin"));
+    block(&mut out, "output", rehearsed.text("output"));
+    let tone = if rehearsed.is("succeeded") { Tone::Good } else { Tone::Bad };
+    let took = duration(Duration::from_millis(rehearsed.number("took_ms")));
+    let [exit, meaning] = ["exit", "meaning"].map(|key| printable(rehearsed.text(key)));
+    let text = tone.paint(&[&exit, " after ", &took, " (", &*meaning, ")"].concat(), colour);
+    say(&mut out, &[padded("ended", 10), text].concat());
     out
 }
 
 fn block(out: &mut String, name: &str, text: &str) {
     say(out, name);
     if text.trim().is_empty() {
-        say(out, "  nothing");
+        return say(out, "  nothing");
     }
-    text.trim_end().lines().filter(|_| !text.trim().is_empty()).for_each(|line| {
-        say(out, &format!("  {}", printable(line)));
-    });
+    text.trim_end().lines().for_each(|line| indented(out, line));
+}
+
+/// What changed, and what a restart would change.
+pub fn reloaded(reloaded: Fields<'_>, _colour: bool) -> String {
+    let texts = |key| reloaded.texts(key).into_iter().map(str::to_owned).collect();
+    let reloaded =
+        Reloaded { changed: texts("changed"), at_restart: texts("at_restart"), notes: texts("notes") };
+    let mut out = String::new();
+    reloaded.sentences().iter().for_each(|line| say(&mut out, &printable(line)));
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::table::WIDTH;
+    use crate::control::{Rehearsed, SyncJob, Synced, Why, WhyAddress, WhyApp, WhyJob};
+
+    /// As the daemon says it.
+    fn shown(said: impl serde::Serialize, show: fn(Fields<'_>, bool) -> String) -> String {
+        show(Fields(&serde_json::to_value(said).unwrap()), false)
+    }
 
     fn fits(text: &str) {
         let wide = text.lines().find(|line| line.chars().count() > WIDTH);
@@ -158,13 +177,13 @@ mod tests {
 
     #[test]
     fn why_fits_the_screen_and_says_all() {
-        let text = why(&long_why(), false);
+        let text = shown(long_why(), why);
         fits(&text);
         for part in ["gates", "open", "guard", "handler   dns, runner fra1, debouncing", "i:41:00c0ffee"] {
             let found = text.contains(part) || text.contains(&part.replacen("   ", " ", 1));
             assert!(found, "{part}\n{text}");
         }
-        let none = why(&Why { waiting: Some("still settling".into()), ..Why::default() }, false);
+        let none = shown(Why { waiting: Some("still settling".into()), ..Why::default() }, why);
         assert_eq!(none, "gates     closed: still settling\nthere is no app in the configuration\n");
     }
 
@@ -178,7 +197,7 @@ mod tests {
             text: "par1 is the runner: say `picored sync dns` there".into(),
             ..SyncJob::default()
         };
-        let text = synced(&Synced { dry_run: true, jobs: vec![job.clone(), job] }, false);
+        let text = shown(Synced { dry_run: true, jobs: vec![job.clone(), job] }, synced);
         fits(&text);
         let one = "dns for web: par1 is the runner: say `picored sync dns` there\n  set     192.0.2.1 192.0.2.2\n  \
                    add     192.0.2.2\n  remove  nothing\n";
@@ -187,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_rehearsal_shows_everything_and_nothing_moves_the_cursor() {
-        let shown = Rehearsed {
+        let told = Rehearsed {
             handler: "dns".into(),
             argv: vec!["/bin/x".into(), "y".into()],
             env: vec![("KEY".into(), "********".into())],
@@ -198,7 +217,7 @@ mod tests {
             ..Rehearsed::default()
         };
         assert_eq!(
-            rehearsed(&shown, false),
+            shown(told, rehearsed),
             "handler   dns\nprogram   /bin/x y\nenvironment\n  KEY=********\nstandard input\n  nothing\noutput\n  one\n  \
              two\\u{1b}[2J\nended     exit 1 after 1s (failed: tried again later)\n"
         );

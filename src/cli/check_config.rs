@@ -5,14 +5,14 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::exit::{CONFIGURATION, DONE};
 use crate::agent::AppConfig;
 use crate::check::CheckConfig;
 use crate::check::attempt::{Body, Target};
 use crate::config::{Config, Problem, units};
-use crate::delivery::{self, EventKind, MemberEvent, Mode};
+use crate::delivery::{self, Mode};
 use crate::driver::files::{self, LoadError, LoadErrorKind};
 use crate::membership;
 use crate::safety::{self, AllDown, MinUp, OnNoQuorum, Verify};
@@ -91,56 +91,113 @@ fn summary(path: &Path, config: &Config) -> String {
     out
 }
 
+/// An object as it grows. Each of these is in the program once; the macro of `serde_json` would be there for each key.
+#[derive(Default)]
+struct Object(Map<String, Value>);
+
+impl Object {
+    fn put(&mut self, key: &str, value: Value) {
+        self.0.insert(key.into(), value);
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.put(key, text.into());
+    }
+
+    fn flag(&mut self, key: &str, flag: bool) {
+        self.put(key, flag.into());
+    }
+
+    fn number(&mut self, key: &str, number: u64) {
+        self.put(key, number.into());
+    }
+
+    fn time(&mut self, key: &str, duration: Duration) {
+        self.put(key, units::show_duration(duration).into());
+    }
+
+    fn texts(&mut self, key: &str, texts: &[Box<str>]) {
+        self.list(key, texts.iter().map(ToString::to_string).collect());
+    }
+
+    fn list(&mut self, key: &str, texts: Vec<String>) {
+        self.put(key, Value::Array(texts.into_iter().map(Value::String).collect()));
+    }
+
+    fn object(&mut self, key: &str, object: Self) {
+        self.put(key, Value::Object(object.0));
+    }
+}
+
 /// What is in effect, in the words of the configuration.
 fn effective(config: &Config) -> Value {
     let (agent, member) = (&config.agent, &config.agent.membership);
     let timing = &member.timing;
-    let named = |(name, value): &(Box<str>, Box<str>)| (name.to_string(), json!(value));
-    let mut all = json!({
-        "node": member.node,
-        "cluster": member.cluster,
-        "publish": agent.publish,
-        "join": member.join.iter().map(show_target).collect::<Vec<_>>(),
-        "members": member.members,
-        "profile": config.profile,
-        "probe_interval": show(timing.probe_interval),
-        "probe_timeout": show(timing.probe_timeout),
-        "gossip_interval": show(timing.gossip_interval),
-        "gossip_nodes": timing.gossip_nodes,
-        "suspicion_mult": timing.suspicion_mult,
-        "indirect_checks": timing.indirect_checks,
-        "push_pull_interval": show(timing.push_pull_interval),
-        "reclaim_after": show(timing.reclaim_after),
-        "// keys": format!("{} (not shown)", member.keys.keys.len()),
-        "label": String::from_utf8_lossy(&member.label),
-        "peers": if member.delegate_versions == [0, 0, 0] { "memberlist" } else { "serf" },
-        "tags": agent.tags.iter().map(named).collect::<Map<_, _>>(),
-        "apps": agent.apps.iter().map(|a| (a.check.name.to_string(), show_app(a))).collect::<Map<_, _>>(),
-        "handlers": agent.handlers.iter().map(|h| (h.name.to_string(), show_handler(h))).collect::<Map<_, _>>(),
-        "safety": show_safety(&agent.safety),
-        "forget_after": show(member.forget_after),
-        "state": config.state,
-        "control": config.control,
-        "log": { "level": config.log.level.as_str().to_ascii_lowercase(), "max_size": units::show_size(config.log.max_size) },
-    });
+    let mut all = Object::default();
+    all.text("node", &member.node);
+    all.text("cluster", &member.cluster);
+    all.list("publish", addresses(&agent.publish));
+    all.list("join", member.join.iter().map(show_target).collect());
+    all.texts("members", &member.members);
+    all.text("profile", config.profile);
+    for (key, time) in [
+        ("probe_interval", timing.probe_interval),
+        ("probe_timeout", timing.probe_timeout),
+        ("gossip_interval", timing.gossip_interval),
+        ("push_pull_interval", timing.push_pull_interval),
+        ("reclaim_after", timing.reclaim_after),
+        ("forget_after", member.forget_after),
+    ] {
+        all.time(key, time);
+    }
+    for (key, number) in [
+        ("gossip_nodes", timing.gossip_nodes as u64),
+        ("suspicion_mult", timing.suspicion_mult.into()),
+        ("indirect_checks", timing.indirect_checks as u64),
+    ] {
+        all.number(key, number);
+    }
+    all.put("// keys", format!("{} (not shown)", member.keys.keys.len()).into());
+    all.text("label", &String::from_utf8_lossy(&member.label));
+    all.text("peers", if member.delegate_versions == [0, 0, 0] { "memberlist" } else { "serf" });
+    let mut tags = Object::default();
+    agent.tags.iter().for_each(|(name, value)| tags.text(name, value));
+    all.object("tags", tags);
+    let mut apps = Object::default();
+    agent.apps.iter().for_each(|app| apps.object(&app.check.name, show_app(app)));
+    all.object("apps", apps);
+    let mut handlers = Object::default();
+    agent.handlers.iter().for_each(|handler| handlers.object(&handler.name, show_handler(handler)));
+    all.object("handlers", handlers);
+    all.object("safety", show_safety(&agent.safety));
+    all.text("state", &config.state);
+    all.text("control", &config.control);
+    let mut log = Object::default();
+    log.text("level", &config.log.level.as_str().to_ascii_lowercase());
+    log.put("max_size", units::show_size(config.log.max_size).into());
     // What cannot be said by an empty value is left out.
+    if let Some(file) = &config.log.file {
+        log.text("file", file);
+    }
+    all.object("log", log);
     if let [bind] = config.bind.as_slice() {
-        all["bind"] = json!(bind);
+        all.put("bind", bind.to_string().into());
     }
     if let Some(advertise) = config.advertise {
-        all["advertise"] = json!(advertise);
+        all.put("advertise", advertise.to_string().into());
     }
     if !member.allow.is_empty() {
         let networks = member.allow.iter().map(|network| format!("{}/{}", network.addr, network.prefix));
-        all["allow"] = networks.collect();
-    }
-    if let Some(file) = &config.log.file {
-        all["log"]["file"] = json!(file);
+        all.list("allow", networks.collect());
     }
     if member.keys.is_empty() {
-        all["insecure"] = json!(true);
+        all.flag("insecure", true);
     }
-    all
+    Value::Object(all.0)
+}
+
+fn addresses(addrs: &[IpAddr]) -> Vec<String> {
+    addrs.iter().map(IpAddr::to_string).collect()
 }
 
 fn show(duration: Duration) -> String {
@@ -154,23 +211,23 @@ fn show_target(target: &membership::Target) -> String {
     }
 }
 
-fn show_safety(safety: &safety::Config) -> Value {
-    let mut shown = json!({
-        "quorum": if safety.quorum { "auto" } else { "off" },
-        "witness": safety.witness.iter().map(show_endpoint).collect::<Vec<_>>(),
-        "half_delay": show(safety.half_delay),
-        "minority_delay": safety.minority_delay.map_or("never".into(), show),
-        "on_no_quorum": match safety.on_no_quorum {
-            OnNoQuorum::Freeze => "freeze",
-            OnNoQuorum::WithdrawSelf => "withdraw_self",
-        },
-        "node_down_after": show(safety.node_down_after),
-        "settle": show(safety.settle),
-        "max_remove": safety.max_remove.map_or("off".into(), |percent| format!("{percent}%")),
-    });
+fn show_safety(safety: &safety::Config) -> Object {
+    let mut shown = Object::default();
+    shown.text("quorum", if safety.quorum { "auto" } else { "off" });
+    shown.list("witness", safety.witness.iter().map(show_endpoint).collect());
+    shown.time("half_delay", safety.half_delay);
+    shown.text("minority_delay", &safety.minority_delay.map_or("never".into(), show));
+    let on_no_quorum = match safety.on_no_quorum {
+        OnNoQuorum::Freeze => "freeze",
+        OnNoQuorum::WithdrawSelf => "withdraw_self",
+    };
+    shown.text("on_no_quorum", on_no_quorum);
+    shown.time("node_down_after", safety.node_down_after);
+    shown.time("settle", safety.settle);
+    shown.text("max_remove", &safety.max_remove.map_or("off".into(), |percent| format!("{percent}%")));
     // Without witnesses none can be needed.
     if !safety.witness.is_empty() {
-        shown["witness_min"] = json!(safety.witness_min);
+        shown.number("witness_min", safety.witness_min as u64);
     }
     shown
 }
@@ -191,84 +248,85 @@ fn show_verify(verify: Option<&Verify>) -> String {
     }
 }
 
-fn show_app(app: &AppConfig) -> Value {
-    let mut shown = json!({
-        "checks": app.check.checks.iter().map(show_check).collect::<Vec<_>>(),
-        "verify": show_verify(app.policy.verify.as_ref()),
-        "grace": show(app.check.grace),
-        "hold_up": show(app.check.hold_up),
-        "min_up": match app.policy.min_up {
-            MinUp::Count(count) => json!(count),
-            MinUp::Percent(percent) => json!(format!("{percent}%")),
-        },
-        "all_down": match &app.policy.all_down {
-            AllDown::Keep => json!("keep"),
-            AllDown::All => json!("all"),
-            AllDown::Empty => json!("empty"),
-            AllDown::Fallback(addrs) => json!(addrs.iter().map(IpAddr::to_string).collect::<Vec<_>>()),
-        },
-    });
+fn show_app(app: &AppConfig) -> Object {
+    let mut shown = Object::default();
+    let checks = app.check.checks.iter().map(|check| Value::Object(show_check(check).0));
+    shown.put("checks", Value::Array(checks.collect()));
+    shown.text("verify", &show_verify(app.policy.verify.as_ref()));
+    shown.time("grace", app.check.grace);
+    shown.time("hold_up", app.check.hold_up);
+    match app.policy.min_up {
+        MinUp::Count(count) => shown.number("min_up", count.into()),
+        MinUp::Percent(percent) => shown.text("min_up", &format!("{percent}%")),
+    }
+    match &app.policy.all_down {
+        AllDown::Keep => shown.text("all_down", "keep"),
+        AllDown::All => shown.text("all_down", "all"),
+        AllDown::Empty => shown.text("all_down", "empty"),
+        AllDown::Fallback(addrs) => shown.list("all_down", addresses(addrs)),
+    }
     if !app.publish.is_empty() {
-        shown["publish"] = json!(app.publish);
+        shown.list("publish", addresses(&app.publish));
     }
     shown
 }
 
-fn show_check(check: &CheckConfig) -> Value {
-    let mut shown = match &check.target {
-        Target::Tcp(addr) => json!({ "tcp": addr }),
-        Target::Unix(path) => json!({ "unix": path }),
-        Target::Exec(exec) => json!({ "exec": exec.argv, "warn_ok": exec.warn_ok }),
+fn show_check(check: &CheckConfig) -> Object {
+    let mut shown = Object::default();
+    match &check.target {
+        Target::Tcp(addr) => shown.text("tcp", &addr.to_string()),
+        Target::Unix(path) => shown.text("unix", path),
+        Target::Exec(exec) => {
+            shown.texts("exec", &exec.argv);
+            shown.flag("warn_ok", exec.warn_ok);
+        }
         Target::Http(http) => {
-            let mut shown =
-                json!({ "http": format!("http://{}{}", http.addr, http.path), "host": http.host });
+            shown.text("http", &format!("http://{}{}", http.addr, http.path));
+            shown.text("host", &http.host);
             match &http.body {
                 Body::Any => {}
-                Body::Contains(text) => shown["body_contains"] = json!(text),
-                Body::Equals(text) => shown["body_equals"] = json!(text),
+                Body::Contains(text) => shown.text("body_contains", text),
+                Body::Equals(text) => shown.text("body_equals", text),
             }
             if !http.status.is_empty() {
-                shown["status"] = json!(http.status);
+                shown.put("status", Value::Array(http.status.iter().map(|&status| status.into()).collect()));
             }
-            shown
         }
-    };
-    shown["interval"] = json!(show(check.interval));
-    shown["timeout"] = json!(show(check.timeout));
-    shown["rise"] = json!(check.rise);
-    shown["fall"] = json!(check.fall);
+    }
+    shown.time("interval", check.interval);
+    shown.time("timeout", check.timeout);
+    shown.number("rise", check.rise.into());
+    shown.number("fall", check.fall.into());
     shown
 }
 
-fn show_handler(handler: &delivery::Config) -> Value {
-    let mut shown = json!({
-        "run": handler.run,
-        "mode": handler.mode.as_str(),
-        "where": handler.place.as_str(),
-        "timeout": show(handler.timeout),
-        // Values may be secrets.
-        "// env": handler.env.iter().map(|(name, _)| name).collect::<Vec<_>>(),
-    });
+fn show_handler(handler: &delivery::Config) -> Object {
+    let mut shown = Object::default();
+    shown.texts("run", &handler.run);
+    shown.text("mode", handler.mode.as_str());
+    shown.text("where", handler.place.as_str());
+    shown.time("timeout", handler.timeout);
+    // Values may be secrets.
+    shown.list("// env", handler.env.iter().map(|(name, _)| name.to_string()).collect());
     if !handler.apps.is_empty() {
-        shown["apps"] = json!(handler.apps);
+        shown.texts("apps", &handler.apps);
     }
     if matches!(handler.mode, Mode::Sync | Mode::Picored1) {
-        shown["debounce"] = json!(show(handler.debounce));
+        shown.time("debounce", handler.debounce);
     }
     if handler.mode != Mode::Serf {
-        shown["min_interval"] = json!(show(handler.min_interval));
+        shown.time("min_interval", handler.min_interval);
     }
     if handler.mode == Mode::Sync {
-        shown["resync"] = json!(show(handler.resync));
+        shown.time("resync", handler.resync);
     }
-    if !handler.events.is_empty() {
-        shown["events"] = handler.events.iter().map(|kind: &EventKind| kind.as_str()).collect();
-    }
-    if !handler.member_events.is_empty() {
-        shown["events"] = handler.member_events.iter().map(|event: &MemberEvent| event.as_str()).collect();
+    let mut events: Vec<String> = handler.events.iter().map(|event| event.as_str().into()).collect();
+    events.extend(handler.member_events.iter().map(|event| event.as_str().into()));
+    if !events.is_empty() {
+        shown.list("events", events);
     }
     if let Some(user) = &handler.user {
-        shown["user"] = json!(user);
+        shown.text("user", user);
     }
     shown
 }
@@ -277,6 +335,8 @@ fn show_handler(handler: &delivery::Config) -> Value {
 mod tests {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     use std::path::PathBuf;
+
+    use serde_json::json;
 
     use super::*;
     use crate::config::schema::{APP, CHECK, FILE, HANDLER, LOG, SAFETY};

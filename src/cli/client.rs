@@ -5,15 +5,13 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::cli::{answers, complain, exit, print, screen};
 use crate::config::schema::{CONTROL_DEFAULT, STATE_DEFAULT};
+use crate::control::Request;
+use crate::control::fields::{Fields, read};
 use crate::control::text::printable;
-use crate::control::{
-    Done, EventLine, Joined, Members, Pinged, Rehearsed, Reloaded, Request, Status, Synced, Trying, Why,
-};
 use crate::driver::control::connect;
 use crate::limits::{CLIENT_BACKLOG_MAX, CONFIG_FILE_MAX, JOIN_TIME_MAX, PING_TIME_MAX, TRYING_CLIENTS_MAX};
 
@@ -44,24 +42,20 @@ pub struct Named {
 /// The file is read leniently: what is wrong with it is `check-config`'s to say, and a user who may not read it gets the
 /// defaults.
 pub fn named(config: &Path) -> Named {
-    #[derive(Default, Deserialize)]
-    struct Paths {
-        control: Option<String>,
-        state: Option<String>,
-    }
     let mut text = String::new();
     if let Ok(file) = std::fs::File::open(config) {
         let _ = file.take(CONFIG_FILE_MAX as u64).read_to_string(&mut text);
     }
-    // With a comma too few it is no JSON, and a daemon may run with the file as it was.
-    let paths = serde_json::from_str(&text).unwrap_or_else(|_| Paths {
-        control: text_behind(&text, "control"),
-        state: text_behind(&text, "state"),
-    });
-    Named {
-        control: paths.control.unwrap_or_else(|| CONTROL_DEFAULT.into()).into(),
-        state: paths.state.unwrap_or_else(|| STATE_DEFAULT.into()).into(),
-    }
+    let found = read(&text).ok();
+    let path = |key: &str, default: &str| {
+        let value = match &found {
+            Some(value) => value.get(key).and_then(Value::as_str).map(str::to_owned),
+            // With a comma too few it is no JSON, and a daemon may run with the file as it was.
+            None => text_behind(&text, key),
+        };
+        PathBuf::from(value.as_deref().unwrap_or(default))
+    };
+    Named { control: path("control", CONTROL_DEFAULT), state: path("state", STATE_DEFAULT) }
 }
 
 /// The string that follows the first place where `key` stands as a key.
@@ -69,29 +63,25 @@ fn text_behind(text: &str, key: &str) -> Option<String> {
     let quoted = format!("\"{key}\"");
     let mut places =
         text.split(quoted.as_str()).skip(1).filter_map(|rest| rest.trim_start().strip_prefix(':'));
-    serde_json::Deserializer::from_str(places.next()?).into_iter::<String>().next()?.ok()
+    let rest = places.next()?.as_bytes();
+    let value = serde_json::Deserializer::from_slice(rest).into_iter::<Value>().next()?.ok()?;
+    value.as_str().map(str::to_owned)
 }
 
 /// Asks, prints and says the exit code. `config` is the file that a person is told to look into.
 pub fn ask(socket: &Path, request: &Request, json: bool, config: &Path) -> u8 {
     let result = match request {
         Request::Status { verbose } => return status(socket, request, *verbose, json),
-        Request::Members => {
-            one::<Members>(socket, request, json, |members| screen::members(members, has_colour()))
-        }
-        Request::Why { .. } => one::<Why>(socket, request, json, |why| answers::why(why, has_colour())),
+        Request::Members => one(socket, request, json, screen::members),
+        Request::Why { .. } => one(socket, request, json, answers::why),
         Request::Sync { dry_run, .. } => sync(socket, request, *dry_run, json),
         Request::TestHandler { .. } => test_handler(socket, request, json),
         Request::App { .. }
         | Request::Maint { .. }
         | Request::LogLevel { .. }
         | Request::Forget { .. }
-        | Request::Ping => {
-            one::<Done>(socket, request, json, |done| format!("{}\n", printable(&done.message)))
-        }
-        Request::Reload => one::<Reloaded>(socket, request, json, |reloaded| {
-            reloaded.sentences().iter().map(|line| format!("{}\n", printable(line))).collect()
-        }),
+        | Request::Ping => done(socket, request, json),
+        Request::Reload => one(socket, request, json, answers::reloaded),
         Request::Events { follow, .. } => events(socket, request, *follow, json),
         Request::PingMembers { .. } => ping(socket, request, json),
         Request::Join { .. } => join(socket, request, config),
@@ -183,49 +173,88 @@ impl<'a> Connection<'a> {
     }
 
     /// The next line, which there must be, unless it is a refusal.
-    fn reply(&mut self) -> Result<String, Failure> {
+    fn reply(&mut self) -> Result<Reply, Failure> {
         let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
         let line = self.line()?.ok_or_else(|| self.failed(&gone))?;
-        unrefused(line)
-    }
-}
-
-/// `line`, unless it is a refusal.
-fn unrefused(line: String) -> Result<String, Failure> {
-    match serde_json::from_str::<crate::control::Refused>(&line) {
-        Ok(refused) => {
-            let lines: Vec<_> = refused.error.lines().map(printable).collect();
-            Err(Failure::new(exit::REFUSED, lines.join("\n")))
+        let reply = Reply::of(line);
+        match reply.value.as_ref().ok().and_then(|value| Fields(value).maybe("error")) {
+            Some(error) => {
+                let lines: Vec<_> = error.lines().map(printable).collect();
+                Err(Failure::new(exit::REFUSED, lines.join("\n")))
+            }
+            None => Ok(reply),
         }
-        Err(_) => Ok(line),
     }
 }
 
-fn read<T: DeserializeOwned>(line: &str) -> Result<T, Failure> {
-    serde_json::from_str(line)
-        .map_err(|error| Failure::new(exit::SYSTEM, format!("the daemon's answer makes no sense: {error}")))
+/// A line, and what it says.
+#[derive(Debug)]
+struct Reply {
+    line: String,
+    value: Result<Value, String>,
+}
+
+impl Reply {
+    fn of(line: String) -> Self {
+        Self { value: read(&line), line }
+    }
+
+    /// `needed` must be there; what else there is to be is empty if it is missing.
+    fn fields(&self, needed: &[&str]) -> Result<Fields<'_>, Failure> {
+        let fields = match &self.value {
+            Ok(value) => Fields(value),
+            Err(error) => return Err(no_sense(error)),
+        };
+        match needed.iter().find(|key| !fields.has(key)) {
+            Some(key) => Err(no_sense(&format!("missing field `{key}`"))),
+            None => Ok(fields),
+        }
+    }
+
+    fn into_line(mut self) -> String {
+        self.line.push('\n');
+        self.line
+    }
+}
+
+#[cold]
+fn no_sense(error: &str) -> Failure {
+    Failure::new(exit::SYSTEM, format!("the daemon's answer makes no sense: {error}"))
 }
 
 /// A request with one line as its reply.
-fn one<T: DeserializeOwned>(
+fn one(
     socket: &Path,
     request: &Request,
     json: bool,
-    show: impl Fn(&T) -> String,
+    show: fn(Fields<'_>, bool) -> String,
 ) -> Result<u8, Failure> {
-    let line = Connection::ask(socket, request)?.reply()?;
-    Ok(print(&if json { format!("{line}\n") } else { show(&read(&line)?) }))
+    let reply = Connection::ask(socket, request)?.reply()?;
+    let text = if json { reply.into_line() } else { show(reply.fields(&[])?, has_colour()) };
+    Ok(print(&text))
+}
+
+/// A request that is answered with a sentence.
+fn done(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
+    let reply = Connection::ask(socket, request)?.reply()?;
+    let text = if json { reply.into_line() } else { sentence(&reply)? };
+    Ok(print(&text))
+}
+
+fn sentence(reply: &Reply) -> Result<String, Failure> {
+    let message = reply.fields(&["message"])?.text("message");
+    Ok(printable(message).into_owned() + "\n")
 }
 
 /// Done if this node runs at least one of them.
 fn sync(socket: &Path, request: &Request, dry_run: bool, json: bool) -> Result<u8, Failure> {
-    let line = Connection::ask(socket, request)?.reply()?;
-    let synced: Synced = read(&line)?;
-    let code = match dry_run || synced.jobs.iter().any(|job| job.here) {
+    let reply = Connection::ask(socket, request)?.reply()?;
+    let synced = reply.fields(&[])?;
+    let code = match dry_run || synced.list("jobs").any(|job| job.is("here")) {
         true => exit::DONE,
         false => exit::REFUSED,
     };
-    let text = if json { format!("{line}\n") } else { answers::synced(&synced, has_colour()) };
+    let text = if json { reply.into_line() } else { answers::synced(synced, has_colour()) };
     Ok(print_then(&text, code))
 }
 
@@ -233,23 +262,25 @@ fn sync(socket: &Path, request: &Request, dry_run: bool, json: bool) -> Result<u
 fn test_handler(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
     let mut connection = Connection::ask(socket, request)?;
     connection.set_patience(Some(END_TIMEOUT))?;
-    let line = connection.reply()?;
-    let rehearsed: Rehearsed = read(&line)?;
-    let code = if rehearsed.succeeded { exit::DONE } else { exit::REFUSED };
-    let text = if json { format!("{line}\n") } else { answers::rehearsed(&rehearsed, has_colour()) };
+    let reply = connection.reply()?;
+    let rehearsed = reply.fields(&[])?;
+    let code = if rehearsed.is("succeeded") { exit::DONE } else { exit::REFUSED };
+    let text = if json { reply.into_line() } else { answers::rehearsed(rehearsed, has_colour()) };
     Ok(print_then(&text, code))
 }
 
 /// As a Nagios plugin: whatever happens, the first line of stdout says it.
 fn status(socket: &Path, request: &Request, verbose: bool, json: bool) -> u8 {
     let ask = || {
-        let line = Connection::ask(socket, request)?.reply()?;
-        let status: Status = read(&line)?;
-        Ok((line, status))
+        let reply = Connection::ask(socket, request)?.reply()?;
+        let status = reply.fields(&["code"])?;
+        let code = status.count("code").and_then(|code| u8::try_from(code).ok());
+        let code = code.ok_or_else(|| no_sense("its code is none"))?;
+        let text = if json { reply.into_line() } else { screen::status(status, verbose, has_colour()) };
+        Ok((text, code))
     };
     match ask() {
-        Ok((line, status)) if json => print_then(&format!("{line}\n"), status.code),
-        Ok((_, status)) => print_then(&screen::status(&status, verbose, has_colour()), status.code),
+        Ok((text, code)) => print_then(&text, code),
         Err(Failure { text, .. }) if json => {
             complain(&text);
             exit::STATUS_NO_DAEMON
@@ -276,7 +307,13 @@ fn events(socket: &Path, request: &Request, follow: bool, json: bool) -> Result<
     let colour = has_colour();
     let mut out = io::stdout().lock();
     while let Some(line) = connection.line()? {
-        let text = if json { format!("{line}\n") } else { screen::event(&read::<EventLine>(&line)?, colour) };
+        let text = match json {
+            true => line + "\n",
+            false => {
+                let event = Reply::of(line);
+                screen::event(event.fields(&["time", "level", "event", "message"])?, colour)
+            }
+        };
         // `events | head` has seen enough: nothing to complain of.
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
             return Ok(exit::DONE);
@@ -290,41 +327,43 @@ fn each_line(
     socket: &Path,
     request: &Request,
     timeout: Duration,
-    mut take: impl FnMut(&str) -> Result<(), Failure>,
+    take: &mut dyn FnMut(Reply) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut connection = Connection::ask(socket, request)?;
-    let Trying { count } = read(&connection.reply()?)?;
+    let count = connection.reply()?.fields(&["count"])?.number("count");
     connection.set_patience(Some(timeout))?;
     for _ in 0..count {
-        take(&connection.reply()?)?;
+        take(connection.reply()?)?;
     }
     Ok(())
 }
 
 /// As JSON each line as it comes; for people one table of all, also if some were not tried in the end.
 fn ping(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
-    let mut all: Vec<Pinged> = Vec::new();
-    let over = each_line(socket, request, PING_TIMEOUT, |line| {
-        all.push(read(line)?);
+    let mut all: Vec<Value> = Vec::new();
+    let over = each_line(socket, request, PING_TIMEOUT, &mut |reply| {
+        reply.fields(&[])?;
         if json {
-            print(&format!("{line}\n"));
+            print(&format!("{}\n", reply.line));
         }
+        all.extend(reply.value);
         Ok(())
     });
+    let mut all: Vec<Fields<'_>> = all.iter().map(Fields).collect();
     if !json && (over.is_ok() || !all.is_empty()) {
-        all.sort_by(|a, b| a.node.cmp(&b.node));
+        all.sort_by_key(|pinged| pinged.text("node"));
         print(&screen::pinged(&all, has_colour()));
     }
     over?;
-    Ok(if all.iter().all(|pinged| pinged.problem.is_none()) { exit::DONE } else { exit::REFUSED })
+    Ok(if all.iter().all(|pinged| !pinged.has("problem")) { exit::DONE } else { exit::REFUSED })
 }
 
 fn join(socket: &Path, request: &Request, config: &Path) -> Result<u8, Failure> {
     let mut joined = 0;
-    each_line(socket, request, JOIN_TIMEOUT, |line| {
-        let tried: Joined = read(line)?;
-        joined += u32::from(tried.joined);
-        print(&screen::joined(&tried));
+    each_line(socket, request, JOIN_TIMEOUT, &mut |reply| {
+        let tried = reply.fields(&[])?;
+        joined += u32::from(tried.is("joined"));
+        print(&screen::joined(tried));
         Ok(())
     })?;
     if joined == 0 {
@@ -338,14 +377,13 @@ fn join(socket: &Path, request: &Request, config: &Path) -> Result<u8, Failure> 
 /// Says what the daemon says, until it is gone.
 fn until_the_end(socket: &Path, request: &Request) -> Result<u8, Failure> {
     let mut connection = Connection::ask(socket, request)?;
-    let mut line = connection.reply()?;
+    let mut reply = connection.reply()?;
     connection.set_patience(Some(END_TIMEOUT))?;
     loop {
-        let done: Done = read(&line)?;
-        print(&format!("{}\n", printable(&done.message)));
+        print(&sentence(&reply)?);
         // A daemon that is gone closes without a word, or resets: either way it has ended.
         match connection.line() {
-            Ok(Some(next)) => line = next,
+            Ok(Some(next)) => reply = Reply::of(next),
             Ok(None) => return Ok(exit::DONE),
             Err(failure) if failure.code == exit::NO_DAEMON => return Ok(exit::DONE),
             Err(failure) => return Err(failure),
@@ -401,7 +439,7 @@ mod tests {
 
     fn asked(path: &Path, request: &Request) -> Result<String, u8> {
         let reply = Connection::ask(path, request).and_then(|mut connection| connection.reply());
-        reply.map_err(|failure| failure.code)
+        reply.map(|reply| reply.line).map_err(|failure| failure.code)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::wire::base64;
 /// # Panics
 /// If the kernel gives no random bytes: there is no key then, and no way to go on.
 pub fn init(node: Option<&str>, join: &[String]) -> String {
-    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let quote = |text: &str| serde_json::to_string(&serde_json::Value::from(text)).unwrap_or_default();
     let node = match node {
         Some(node) => format!("\"node\": {},", quote(node)),
         None => "\"//node\": \"fra1\",".into(),

@@ -1,345 +1,356 @@
 //! What `status`, `members`, `events` and `ping` look like.
 
-use core::fmt::Write;
 use core::time::Duration;
 
-use crate::cli::table::{Cell, Table, Tone, WIDTH, cell, word, wrap};
+use crate::cli::table::{Table, Tone, WIDTH, wrap};
+use crate::control::fields::Fields;
 use crate::control::text::{duration, printable};
-use crate::control::{
-    App, Counters, EventLine, Handler, Joined, LastRun, Members, Override, Pinged, Quorum, Status,
-};
 
 /// The table of members; the one that answers has a star.
-pub fn members(members: &Members, colour: bool) -> String {
+pub fn members(members: Fields<'_>, colour: bool) -> String {
     let mut table = Table::new(&["NAME", "ADDRESS", "STATE", "SINCE", "APPS, TAGS", "VERSION"]);
-    for member in &members.members {
-        let apps = member
-            .apps
-            .iter()
-            .map(|app| format!("{}={}{}", app.name, app.state, if app.forced { "!" } else { "" }));
-        let maint = member.maint.iter().map(|word| format!("{}=maint by {}", word.apps, word.held_by));
-        let apps = apps.chain(maint);
+    let mut blocked: Vec<String> = Vec::new();
+    for member in members.list("members") {
+        let (name, address, state) = (member.text("name"), member.text("address"), member.text("state"));
+        let mut runs: Vec<String> = Vec::new();
+        for app in member.list("apps") {
+            runs.push([app.text("name"), "=", &forced(app)].concat());
+        }
+        for word in member.list("maint") {
+            runs.push([word.text("apps"), "=maint by ", word.text("held_by")].concat());
+        }
         // A Serf agent has tags instead.
-        let tags = member.tags.iter().filter(|_| member.version.is_none());
-        let apps = apps.chain(tags.map(|(name, value)| format!("{name}={value}")));
-        let apps = apps.collect::<Vec<_>>().join(" ");
-        table.row([
-            cell(&format!("{}{}", member.name, if member.is_self { " *" } else { "" })),
-            cell(&member.address),
-            match member.udp_blocked {
-                true => word(&format!("{} (no UDP)", member.state), "WARNING"),
-                false => word(&member.state, &member.state),
-            },
-            cell(&secs(member.since_secs)),
-            cell(if apps.is_empty() { "-" } else { &apps }),
-            cell(member.version.as_deref().unwrap_or("-")),
-        ]);
+        for (name, value) in member.map("tags").into_iter().flatten().filter(|_| !member.has("version")) {
+            runs.push([name, "=", value.as_str().unwrap_or_default()].concat());
+        }
+        table.cell(&[name, if member.is("self") { " *" } else { "" }].concat());
+        table.cell(address);
+        if member.is("udp_blocked") {
+            table.word(&[state, " (no UDP)"].concat(), "WARNING");
+            blocked.push([name, " (", address, ")"].concat());
+        } else {
+            table.word(state, state);
+        }
+        table.cell(&secs(member.number("since_secs")));
+        table.cell(if runs.is_empty() { "-".into() } else { runs.join(" ") }.as_str());
+        table.cell(member.maybe("version").unwrap_or("-"));
     }
     let mut out = table.render(colour);
-    let blocked = members.members.iter().filter(|member| member.udp_blocked);
-    let blocked: Vec<String> =
-        blocked.map(|member| format!("{} ({})", member.name, member.address)).collect();
     if !blocked.is_empty() {
         let text = format!(
             "UDP to or from {} is blocked: only TCP or other members get through. Let that UDP port through the \
              firewalls of both servers and between them, both ways; `picored ping` shows what gets through.",
             blocked.join(", ")
         );
-        say(&mut out, "");
-        wrap(&printable(&text), WIDTH).iter().for_each(|line| say(&mut out, line));
+        paragraph(&mut out, &text);
     }
     out
 }
 
 /// The table of pings, and under it what is wrong and what to do.
-pub fn pinged(all: &[Pinged], colour: bool) -> String {
+pub fn pinged(all: &[Fields<'_>], colour: bool) -> String {
     if all.is_empty() {
         return "there is no other member to ping\n".into();
     }
     let mut table = Table::new(&["NAME", "STATE", "UDP", "INDIRECT", "TCP"]);
     for pinged in all {
-        let answer = |ms: Option<f64>, via: &str| match ms {
-            Some(ms) => word(&format!("{} ms{via}", three_digits(ms)), "ok"),
-            None => word("no answer", "failed"),
-        };
-        let via = pinged.via.as_deref().map_or(String::new(), |via| format!(" by {via}"));
-        table.row([
-            cell(&pinged.node),
-            word(&pinged.state, &pinged.state),
-            answer(pinged.udp_ms, ""),
-            // Nobody to ask is no failure.
-            if pinged.relays.is_empty() { cell("-") } else { answer(pinged.indirect_ms, &via) },
-            answer(pinged.tcp_ms, ""),
-        ]);
+        let via = pinged.maybe("via").map_or(String::new(), |via| [" by ", via].concat());
+        table.cell(pinged.text("node"));
+        table.word(pinged.text("state"), pinged.text("state"));
+        answer(&mut table, pinged.fraction("udp_ms"), "");
+        // Nobody to ask is no failure.
+        match pinged.values("relays") {
+            [] => table.cell("-"),
+            _ => answer(&mut table, pinged.fraction("indirect_ms"), &via),
+        }
+        answer(&mut table, pinged.fraction("tcp_ms"), "");
     }
     let mut out = table.render(colour);
-    for problem in all.iter().filter_map(|pinged| pinged.problem.as_deref()) {
-        say(&mut out, "");
-        wrap(&printable(problem), WIDTH).iter().for_each(|line| say(&mut out, line));
-    }
+    all.iter().filter_map(|pinged| pinged.maybe("problem")).for_each(|problem| paragraph(&mut out, problem));
     out
+}
+
+fn answer(table: &mut Table, ms: Option<f64>, via: &str) {
+    match ms {
+        Some(ms) => table.word(&[&three_digits(ms), " ms", via].concat(), "ok"),
+        None => table.word("no answer", "failed"),
+    }
 }
 
 /// Three digits tell all that a ping can.
 fn three_digits(ms: f64) -> String {
+    // Whole numbers: the standard library's way to print a fraction would be kilobytes of program for this alone.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = |times: f64| (ms * times).round_ties_even() as u64;
     match ms {
-        ..10.0 => format!("{ms:.2}"),
-        10.0..100.0 => format!("{ms:.1}"),
-        _ => format!("{ms:.0}"),
+        ..10.0 => format!("{}.{:02}", whole(100.0) / 100, whole(100.0) % 100),
+        10.0..100.0 => format!("{}.{}", whole(10.0) / 10, whole(10.0) % 10),
+        _ => whole(1.0).to_string(),
     }
 }
 
 /// One line of `join`.
-pub fn joined(tried: &Joined) -> String {
-    let target = printable(&tried.target);
-    match &tried.why {
-        _ if tried.joined => format!("{target}: joined\n"),
-        why => format!("{target}: not joined: {}\n", printable(why.as_deref().unwrap_or("no answer"))),
+pub fn joined(tried: Fields<'_>) -> String {
+    let target = printable(tried.text("target"));
+    match tried.maybe("why") {
+        _ if tried.is("joined") => [&*target, ": joined\n"].concat(),
+        why => [&*target, ": not joined: ", &*printable(why.unwrap_or("no answer")), "\n"].concat(),
     }
 }
 
 /// One line.
-pub fn event(event: &EventLine, colour: bool) -> String {
-    let tone = match event.level.as_str() {
+pub fn event(event: Fields<'_>, colour: bool) -> String {
+    let tone = match event.text("level") {
         "error" => Tone::Bad,
         "warn" => Tone::Doubtful,
         _ => Tone::Plain,
     };
-    let time = if event.time.is_empty() { "-" } else { &event.time };
-    let level = tone.paint(&format!("{:<5}", printable(&event.level)), colour);
-    format!("{} {level} {:<16} {}\n", printable(time), printable(&event.event), printable(&event.message))
+    let (time, name) = (printable(event.or_dash("time")), printable(event.text("event")));
+    let level = tone.paint(&padded(&printable(event.text("level")), 5), colour);
+    [&time, " ", &level, " ", &padded(&name, 16), " ", &printable(event.text("message")), "\n"].concat()
 }
 
 /// One screen. The first line is the summary, as Nagios wants it.
-pub fn status(status: &Status, verbose: bool, colour: bool) -> String {
+pub fn status(status: Fields<'_>, verbose: bool, colour: bool) -> String {
     let mut out = String::new();
-    let tone = [Tone::Good, Tone::Doubtful].get(usize::from(status.code)).copied().unwrap_or(Tone::Bad);
-    say(&mut out, &tone.paint(&printable(&status.summary), colour));
-    if status.problems.len() > 1 {
-        for problem in &status.problems {
-            labelled(&mut out, "  !", problem);
-        }
+    let tone = match status.number("code") {
+        0 => Tone::Good,
+        1 => Tone::Doubtful,
+        _ => Tone::Bad,
+    };
+    say(&mut out, &tone.paint(&printable(status.text("summary")), colour));
+    let problems = status.texts("problems");
+    if problems.len() > 1 {
+        problems.iter().for_each(|problem| labelled(&mut out, "  !", problem));
     }
     out.push('\n');
     node(&mut out, status);
-    apps(&mut out, &status.apps, verbose, colour);
-    overrides(&mut out, &status.overrides, colour);
-    handlers(&mut out, &status.handlers, verbose, colour);
-    if let Some(counters) = status.counters.as_ref().filter(|_| verbose) {
-        traffic(&mut out, counters);
+    apps(&mut out, status, verbose, colour);
+    overrides(&mut out, status, colour);
+    handlers(&mut out, status, verbose, colour);
+    if verbose && status.has("counters") {
+        traffic(&mut out, status.object("counters"));
     }
     out
 }
 
-fn node(out: &mut String, status: &Status) {
-    let Status { node, address, cluster, version, members, loop_late, .. } = status;
-    labelled(out, "node", &format!("{node} at {address}, cluster {cluster}"));
-    labelled(out, "picored", &format!("{version}, {} for {}", status.phase, secs(status.uptime_secs)));
-    let control_counts = [
-        (members.alive, "alive"),
-        (members.suspect, "suspect"),
-        (members.failed, "failed"),
-        (members.left, "left"),
-    ];
-    let counts = control_counts.iter().filter(|(count, name)| *count > 0 || *name == "alive");
-    let counts: Vec<String> = counts.map(|(count, name)| format!("{count} {name}")).collect();
-    labelled(out, "members", &format!("{} known: {}", members.known, counts.join(", ")));
-    let gates =
-        status.waiting.as_deref().map_or("open: this node may act".into(), |why| format!("closed: {why}"));
-    labelled(out, "gates", &gates);
-    let quorum = status.quorum.as_ref().map_or("not looked at".into(), |quorum| {
-        let Quorum { has, alive, electorate } = quorum;
-        format!("{}: {alive} of {electorate} alive", if *has { "yes" } else { "no" })
-    });
-    labelled(out, "quorum", &quorum);
-    if let Some(witness) = &status.witness {
-        labelled(out, "witness", &format!("{witness} answer"));
+fn node(out: &mut String, status: Fields<'_>) {
+    let (text, number) = (|key| status.text(key), |key| status.number(key));
+    labelled(out, "node", &[text("node"), " at ", text("address"), ", cluster ", text("cluster")].concat());
+    let uptime = secs(number("uptime_secs"));
+    labelled(out, "picored", &[text("version"), ", ", text("phase"), " for ", &uptime].concat());
+    let members = status.object("members");
+    let mut counts = Vec::new();
+    for name in ["alive", "suspect", "failed", "left"] {
+        let count = members.number(name);
+        if count > 0 || name == "alive" {
+            counts.push(format!("{count} {name}"));
+        }
     }
-    let rss =
-        if status.rss_kib == 0 { "RSS not known".into() } else { format!("RSS {} KiB", status.rss_kib) };
-    labelled(out, "process", &format!("{rss}, {} descriptors", status.descriptors));
-    let late = format!(
-        "at most {} ms late in the last minutes, {} ms since the start",
-        loop_late.recent_max_ms, loop_late.max_ms
-    );
-    let often = match loop_late.count {
+    labelled(out, "members", &format!("{} known: {}", members.number("known"), counts.join(", ")));
+    gates(out, status);
+    let quorum = status.object("quorum");
+    let quorum = match quorum.flag("has") {
+        None => "not looked at".into(),
+        Some(has) => {
+            let has = if has { "yes" } else { "no" };
+            format!("{has}: {} of {} alive", quorum.number("alive"), quorum.number("electorate"))
+        }
+    };
+    labelled(out, "quorum", &quorum);
+    if let Some(witness) = status.maybe("witness") {
+        labelled(out, "witness", &[witness, " answer"].concat());
+    }
+    let rss = match number("rss_kib") {
+        0 => "RSS not known".into(),
+        rss => format!("RSS {rss} KiB"),
+    };
+    labelled(out, "process", &format!("{rss}, {} descriptors", number("descriptors")));
+    let late = status.object("loop_late");
+    let often = match late.number("count") {
         0 => String::new(),
         count => format!("; {count} times more than 2 s"),
     };
-    labelled(out, "loop", &format!("{late}{often}"));
-    if status.health_score > 0 {
-        labelled(out, "health", &format!("{} of 7 (0 is well)", status.health_score));
+    let (recent, most) = (late.number("recent_max_ms"), late.number("max_ms"));
+    let late = format!("at most {recent} ms late in the last minutes, {most} ms since the start{often}");
+    labelled(out, "loop", &late);
+    if number("health_score") > 0 {
+        labelled(out, "health", &format!("{} of 7 (0 is well)", number("health_score")));
     }
 }
 
-fn apps(out: &mut String, apps: &[App], verbose: bool, colour: bool) {
-    if apps.is_empty() {
+/// Whether gates 1 to 4 let this node act.
+pub fn gates(out: &mut String, fields: Fields<'_>) {
+    match fields.maybe("waiting") {
+        Some(why) => labelled(out, "gates", &["closed: ", why].concat()),
+        None => labelled(out, "gates", "open: this node may act"),
+    }
+}
+
+/// The state, with a mark if a person said so.
+fn forced(fields: Fields<'_>) -> String {
+    [fields.text("state"), if fields.is("forced") { "!" } else { "" }].concat()
+}
+
+fn apps(out: &mut String, status: Fields<'_>, verbose: bool, colour: bool) {
+    let apps = || status.list("apps");
+    if apps().next().is_none() {
         return;
     }
     let mut table = Table::new(&["APP", "HERE", "FOR", "CHECKS", "TO PUBLISH"]);
-    for app in apps {
-        let mut state = app.state.clone();
-        if app.forced {
-            state.push('!');
-        }
-        let publish = match &app.publish {
-            None => "-".to_owned(),
-            Some(addrs) if addrs.is_empty() => "nothing".into(),
-            Some(addrs) => addrs.join(" "),
-        };
-        let age = if app.state == "none" { "-".into() } else { secs(app.since_secs) };
-        table.row([
-            cell(&app.name),
-            word(&state, &app.state),
-            cell(&age),
-            cell(&app.summary),
-            cell(&publish),
-        ]);
+    for app in apps() {
+        table.cell(app.text("name"));
+        table.word(&forced(app), app.text("state"));
+        let age = if app.text("state") == "none" { "-".into() } else { secs(app.number("since_secs")) };
+        table.cell(&age);
+        table.cell(app.text("summary"));
+        let publish = app.texts("publish").join(" ");
+        table.cell(match app.has("publish") {
+            false => "-",
+            true if publish.is_empty() => "nothing",
+            true => &publish,
+        });
     }
-    say(out, "");
-    out.push_str(&table.render(colour));
-    for app in apps {
-        if let Some(guard) = &app.guard {
-            labelled(out, "  guard", &format!("{}: {guard}", app.name));
+    add(out, &table, colour);
+    for app in apps() {
+        if let Some(guard) = app.maybe("guard") {
+            labelled(out, "  guard", &[app.text("name"), ": ", guard].concat());
         }
     }
     if verbose {
-        instances(out, apps, colour);
-        checks(out, apps, colour);
+        instances(out, status, colour);
+        checks(out, status, colour);
     }
 }
 
-fn overrides(out: &mut String, overrides: &[Override], colour: bool) {
-    if overrides.is_empty() {
-        return;
-    }
+fn overrides(out: &mut String, status: Fields<'_>, colour: bool) {
     let mut table = Table::new(&["SAID OF", "NODE", "STATE", "FOR", "BY", "REASON"]);
-    for said in overrides {
-        let Override { app, node, state, for_secs, since_secs, by, reason, .. } = said;
-        let by = if by.is_empty() { "-" } else { by };
-        table.row([
-            cell(app.as_deref().unwrap_or("all apps")),
-            cell(node),
-            word(state, state),
-            cell(&for_secs.map_or("ever".into(), secs)),
-            cell(&format!("{by}, {} ago", secs(*since_secs))),
-            cell(reason),
-        ]);
+    for said in status.list("overrides") {
+        table.cell(said.maybe("app").unwrap_or("all apps"));
+        table.cell(said.text("node"));
+        table.word(said.text("state"), said.text("state"));
+        table.cell(&said.count("for_secs").map_or("ever".into(), secs));
+        table.cell(&[said.or_dash("by"), ", ", &secs(said.number("since_secs")), " ago"].concat());
+        table.cell(said.text("reason"));
     }
-    say(out, "");
-    out.push_str(&table.render(colour));
+    if !status.values("overrides").is_empty() {
+        add(out, &table, colour);
+    }
 }
 
-fn instances(out: &mut String, apps: &[App], colour: bool) {
+fn instances(out: &mut String, status: Fields<'_>, colour: bool) {
     let mut table = Table::new(&["APP", "NODE", "MEMBER", "STATE", "PUBLISHED", "ADDRESSES"]);
-    for (app, there) in apps.iter().flat_map(|app| app.instances.iter().map(move |there| (app, there))) {
-        let mut state = format!("{}{}", there.state, if there.forced { "!" } else { "" });
-        if let Some(by) = &there.withdrawn_by {
-            state.push_str(&format!(" (maint by {by})"));
+    for (app, there) in of_apps(status, "instances") {
+        let mut state = forced(there);
+        if let Some(by) = there.maybe("withdrawn_by") {
+            state = [&state, " (maint by ", by, ")"].concat();
         }
-        table.row([
-            cell(&app.name),
-            cell(&there.node),
-            word(&there.member, &there.member),
-            word(&state, &there.state),
-            cell(if there.published { "yes" } else { "no" }),
-            cell(&there.addrs.join(" ")),
-        ]);
+        table.cell(app);
+        table.cell(there.text("node"));
+        table.word(there.text("member"), there.text("member"));
+        table.word(&state, there.text("state"));
+        table.cell(if there.is("published") { "yes" } else { "no" });
+        table.cell(&there.texts("addrs").join(" "));
     }
-    say(out, "");
-    out.push_str(&table.render(colour));
+    add(out, &table, colour);
 }
 
-fn checks(out: &mut String, apps: &[App], colour: bool) {
+fn checks(out: &mut String, status: Fields<'_>, colour: bool) {
     let mut table = Table::new(&["APP", "CHECK", "STATE", "IN A ROW", "LAST", "AGE"]);
-    for (app, check) in apps.iter().flat_map(|app| app.checks.iter().map(move |check| (app, check))) {
-        let row = match (check.passes, check.fails) {
+    for (app, check) in of_apps(status, "checks") {
+        let row = match (check.number("passes"), check.number("fails")) {
             (0, 0) => "-".to_owned(),
             (0, fails) => format!("{fails} failed"),
             (passes, _) => format!("{passes} passed"),
         };
-        table.row([
-            cell(&app.name),
-            cell(&check.target),
-            word(&check.state, &check.state),
-            cell(&row),
-            cell(check.last.as_deref().unwrap_or("-")),
-            cell(&check.last_secs_ago.map_or("-".into(), secs)),
-        ]);
+        table.cell(app);
+        table.cell(check.text("target"));
+        table.word(check.text("state"), check.text("state"));
+        table.cell(&row);
+        table.cell(check.maybe("last").unwrap_or("-"));
+        table.cell(&check.count("last_secs_ago").map_or("-".into(), secs));
     }
-    say(out, "");
-    out.push_str(&table.render(colour));
+    add(out, &table, colour);
 }
 
-fn handlers(out: &mut String, handlers: &[Handler], verbose: bool, colour: bool) {
-    if handlers.is_empty() {
+/// What each app has many of, with the app's name.
+fn of_apps<'a>(status: Fields<'a>, key: &str) -> Vec<(&'a str, Fields<'a>)> {
+    let mut all = Vec::new();
+    for app in status.list("apps") {
+        app.values(key).iter().for_each(|value| all.push((app.text("name"), Fields(value))));
+    }
+    all
+}
+
+fn handlers(out: &mut String, status: Fields<'_>, verbose: bool, colour: bool) {
+    let handlers = || status.list("handlers");
+    if handlers().next().is_none() {
         return;
     }
     let mut table = Table::new(&["HANDLER", "APP", "MODE", "RUNNER", "PHASE", "LAST RUN"]);
-    for handler in handlers {
-        let Handler { name, app, mode, place, runner, phase, .. } = handler;
-        let runner = match (runner, place.as_str()) {
-            (Some(runner), _) => runner.as_str(),
-            (None, "one") => "nobody",
-            (None, _) => "each",
-        };
-        table.row([
-            cell(name),
-            cell(app.as_deref().unwrap_or("-")),
-            cell(&format!("{mode}/{place}")),
-            cell(runner),
-            word(phase, phase),
-            last_run(handler),
-        ]);
+    for handler in handlers() {
+        let (place, phase) = (handler.text("where"), handler.text("phase"));
+        let nobody = if place == "one" { "nobody" } else { "each" };
+        table.cell(handler.text("name"));
+        table.cell(handler.maybe("app").unwrap_or("-"));
+        table.cell(&[handler.text("mode"), "/", place].concat());
+        table.cell(handler.maybe("runner").unwrap_or(nobody));
+        table.word(phase, phase);
+        last_run(&mut table, handler);
     }
-    say(out, "");
-    out.push_str(&table.render(colour));
-    for handler in handlers {
-        if let Some(waits) = &handler.waits {
-            let app = handler.app.as_deref().map_or(String::new(), |app| format!(" for {app}"));
-            labelled(out, "  waits", &format!("{}{app}: {waits}", handler.name));
+    add(out, &table, colour);
+    for handler in handlers() {
+        if let Some(waits) = handler.maybe("waits") {
+            let (of, app) = handler.maybe("app").map_or(("", ""), |app| (" for ", app));
+            labelled(out, "  waits", &[handler.text("name"), of, app, ": ", waits].concat());
         }
     }
-    let outputs = handlers.iter().filter_map(|handler| Some((handler, handler.last_run.as_ref()?)));
-    for (handler, output) in outputs.filter_map(|(handler, run)| Some((handler, run.output.as_ref()?))) {
-        if verbose && !output.is_empty() {
+    for handler in handlers().filter(|_| verbose) {
+        let output = handler.object("last_run").text("output");
+        if !output.is_empty() {
             say(out, "");
-            say(out, &format!("{} said:", printable(&handler.name)));
-            output.lines().for_each(|line| say(out, &format!("  {}", printable(line))));
+            say(out, &[&printable(handler.text("name")), " said:"].concat());
+            output.lines().for_each(|line| indented(out, line));
         }
     }
 }
 
-fn last_run(handler: &Handler) -> Cell {
-    let Some(run) = &handler.last_run else { return cell("never") };
-    let LastRun { started_secs_ago, ended_secs_ago, took_ms, exit, ok, .. } = run;
-    let Some(ended) = ended_secs_ago else { return cell(&format!("for {}", secs(*started_secs_ago))) };
-    let took = took_ms.map_or(String::new(), |ms| format!(", took {}", duration(Duration::from_millis(ms))));
-    if *ok {
-        return word(&format!("ok {} ago{took}", secs(*ended)), "ok");
+fn last_run(table: &mut Table, handler: Fields<'_>) {
+    if !handler.has("last_run") {
+        return table.cell("never");
     }
-    let exit = exit.as_deref().unwrap_or("failed");
-    let row = match handler.failures_in_a_row {
+    let run = handler.object("last_run");
+    let Some(ended) = run.count("ended_secs_ago") else {
+        return table.cell(&["for ", &secs(run.number("started_secs_ago"))].concat());
+    };
+    let (ended, took) = (secs(ended), run.count("took_ms").map(|ms| duration(Duration::from_millis(ms))));
+    let (and, took) = took.as_ref().map_or(("", ""), |took| (", took ", took));
+    if run.is("ok") {
+        return table.word(&["ok ", &ended, " ago", and, took].concat(), "ok");
+    }
+    let row = match handler.number("failures_in_a_row") {
         0 | 1 => String::new(),
         times => format!(", {times} in a row"),
     };
-    word(&format!("{exit} {} ago{took}{row}", secs(*ended)), "failed")
+    let exit = run.maybe("exit").unwrap_or("failed");
+    table.word(&[exit, " ", &ended, " ago", and, took, &row].concat(), "failed");
 }
 
-fn traffic(out: &mut String, counters: &Counters) {
-    let Counters { packets_in, packets_out, bytes_in, bytes_out, streams_in, streams_out, .. } = counters;
+fn traffic(out: &mut String, counters: Fields<'_>) {
+    let n = |key| counters.number(key);
     say(out, "");
-    labelled(
-        out,
-        "packets",
-        &format!("{packets_in} in ({bytes_in} bytes), {packets_out} out ({bytes_out} bytes)"),
-    );
-    labelled(out, "streams", &format!("{streams_in} in, {streams_out} out"));
-    let bad: Vec<String> = counters.bad.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let (packets, bytes) = ((n("packets_in"), n("packets_out")), (n("bytes_in"), n("bytes_out")));
+    let packets = format!("{} in ({} bytes), {} out ({} bytes)", packets.0, bytes.0, packets.1, bytes.1);
+    labelled(out, "packets", &packets);
+    labelled(out, "streams", &format!("{} in, {} out", n("streams_in"), n("streams_out")));
+    let mut bad: Vec<String> = Vec::new();
+    for (kind, count) in counters.map("bad").into_iter().flatten() {
+        bad.push(format!("{kind} {}", count.as_u64().unwrap_or_default()));
+    }
     labelled(out, "bad", &bad.join(", "));
-    let Counters { not_allowed, refused, send_errors, .. } = counters;
-    labelled(out, "refused", &format!("source not allowed {not_allowed}, at a limit {refused}"));
-    labelled(out, "not sent", &format!("{send_errors}"));
+    let refused = format!("source not allowed {}, at a limit {}", n("not_allowed"), n("refused"));
+    labelled(out, "refused", &refused);
+    labelled(out, "not sent", &n("send_errors").to_string());
 }
 
 /// `label     text`, the text in as many lines as it needs.
@@ -347,14 +358,38 @@ pub fn labelled(out: &mut String, label: &str, text: &str) {
     const LABEL: usize = 10;
     let mut label = label;
     for line in wrap(&printable(text), WIDTH - LABEL) {
-        say(out, format!("{label:<LABEL$}{line}").trim_end());
+        say(out, [&padded(label, LABEL), &*line].concat().trim_end());
         label = "";
     }
 }
 
+/// `text`, and spaces to this width.
+pub fn padded(text: &str, width: usize) -> String {
+    let missing = width.saturating_sub(text.chars().count());
+    [text, &" ".repeat(missing)].concat()
+}
+
 pub fn say(out: &mut String, line: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "{line}");
+    out.push_str(line);
+    out.push('\n');
+}
+
+/// A line of others' making under one of ours.
+pub fn indented(out: &mut String, line: &str) {
+    out.push_str("  ");
+    say(out, &printable(line));
+}
+
+/// An empty line and the table.
+fn add(out: &mut String, table: &Table, colour: bool) {
+    out.push('\n');
+    out.push_str(&table.render(colour));
+}
+
+/// An empty line and the text in as many lines as it needs.
+fn paragraph(out: &mut String, text: &str) {
+    out.push('\n');
+    wrap(&printable(text), WIDTH).iter().for_each(|line| say(out, line));
 }
 
 fn secs(secs: u64) -> String {
@@ -364,7 +399,24 @@ fn secs(secs: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Check, Instance, Member, MemberApp, MemberCounts};
+    use crate::control::{
+        App, Check, Counters, EventLine, Handler, Instance, LastRun, Member, MemberApp, MemberCounts,
+        Members, Pinged, Status,
+    };
+
+    /// As the daemon says it.
+    fn shown<T>(said: impl serde::Serialize, show: impl FnOnce(Fields<'_>) -> T) -> T {
+        show(Fields(&serde_json::to_value(said).unwrap()))
+    }
+
+    fn members(said: &Members) -> String {
+        shown(said, |members| super::members(members, false))
+    }
+
+    fn pinged(said: &[Pinged]) -> String {
+        let said: Vec<_> = said.iter().map(|pinged| serde_json::to_value(pinged).unwrap()).collect();
+        super::pinged(&said.iter().map(Fields).collect::<Vec<_>>(), false)
+    }
 
     fn fits(text: &str) {
         let wide = text.lines().find(|line| line.chars().count() > WIDTH);
@@ -388,7 +440,7 @@ mod tests {
         let tags = [("dc", "fra"), ("role", "a\u{1b}[1m")].map(|(name, value)| (name.into(), value.into()));
         let tagged =
             Member { name: "serf2".into(), state: "alive".into(), tags: tags.into(), ..serf.clone() };
-        let text = members(&Members { members: vec![own.clone(), serf.clone(), tagged] }, false);
+        let text = members(&Members { members: vec![own.clone(), serf.clone(), tagged] });
         assert_eq!(
             text,
             "NAME    ADDRESS            STATE   SINCE  APPS, TAGS              VERSION\n\
@@ -397,7 +449,7 @@ mod tests {
              serf2                      alive   0s     dc=fra role=a\\u{1b}[1m  -\n"
         );
         let long = Member { tags: [("x".into(), "y".repeat(500))].into(), ..serf };
-        fits(&members(&Members { members: vec![own, long] }, false));
+        fits(&members(&Members { members: vec![own, long] }));
     }
 
     #[test]
@@ -409,14 +461,14 @@ mod tests {
             udp_blocked: true,
             ..Member::default()
         };
-        let text = members(&Members { members: vec![member.clone()] }, false);
+        let text = members(&Members { members: vec![member.clone()] });
         fits(&text);
         assert!(
             text.contains("alive (no UDP)") && text.contains("UDP to or from nyc1 (192.0.2.5:7946)"),
             "{text}"
         );
         let well = Member { udp_blocked: false, ..member };
-        assert!(!members(&Members { members: vec![well] }, false).contains("UDP"));
+        assert!(!members(&Members { members: vec![well] }).contains("UDP"));
     }
 
     #[test]
@@ -437,7 +489,7 @@ mod tests {
             problem: Some("ber1 does not answer \x1b".into()),
             ..Pinged::default()
         };
-        let text = pinged(&[well, ill], false);
+        let text = pinged(&[well, ill]);
         assert_eq!(
             text,
             "NAME  STATE   UDP        INDIRECT         TCP\n\
@@ -448,8 +500,8 @@ mod tests {
         );
         let mut long = Pinged { node: "n".repeat(128), via: Some("v".repeat(128)), ..Pinged::default() };
         (long.indirect_ms, long.relays) = (Some(1.0), vec!["v".repeat(128)]);
-        fits(&pinged(&[long], false));
-        assert!(pinged(&[], false).contains("no other member"));
+        fits(&pinged(&[long]));
+        assert!(pinged(&[]).contains("no other member"));
     }
 
     fn full() -> Status {
@@ -508,9 +560,8 @@ mod tests {
 
     #[test]
     fn a_status_fits_the_screen_and_begins_with_the_summary() {
-        let status = full();
         for verbose in [false, true] {
-            let text = super::status(&status, verbose, false);
+            let text = shown(full(), |status| super::status(status, verbose, false));
             fits(&text);
             assert!(text.starts_with("PICORED CRITICAL - all apps of this node are down (and 1 more)\n"));
             assert!(!text.contains(['\x1b', '\x07']), "{text}");
@@ -519,7 +570,8 @@ mod tests {
 
     #[test]
     fn the_verbose_status_adds_checks_output_and_counters() {
-        let (short, long) = (super::status(&full(), false, false), super::status(&full(), true, false));
+        let [short, long] =
+            [false, true].map(|verbose| shown(full(), |status| super::status(status, verbose, false)));
         for what in ["dns said:", "packets", "ADDRESSES", "IN A ROW"] {
             assert!(!short.contains(what) && long.contains(what), "{what}\n{long}");
         }
@@ -534,6 +586,7 @@ mod tests {
             event: "node-failed".into(),
             message: "x\ny failed".into(),
         };
-        assert_eq!(event(&line, false), "2026-11-23T00:50:00.042Z warn  node-failed      x\\ny failed\n");
+        let text = shown(line, |line| event(line, false));
+        assert_eq!(text, "2026-11-23T00:50:00.042Z warn  node-failed      x\\ny failed\n");
     }
 }

@@ -45,41 +45,44 @@ impl Tone {
 }
 
 /// One cell; what a terminal could obey is escaped.
-pub struct Cell {
+struct Cell {
     text: String,
     tone: Tone,
 }
 
-/// A cell without a colour.
-pub fn cell(text: &str) -> Cell {
-    Cell { text: printable(text).into_owned(), tone: Tone::Plain }
-}
-
-/// A cell that shows `text` in the colour of `word`.
-pub fn word(text: &str, word: &str) -> Cell {
-    Cell { tone: Tone::of(word), ..cell(text) }
-}
-
 /// Rows of cells under a header.
 pub struct Table {
-    rows: Vec<Vec<Cell>>,
+    columns: usize,
+    /// Row by row.
+    cells: Vec<Cell>,
 }
 
 impl Table {
     pub fn new(header: &[&str]) -> Self {
-        Self { rows: vec![header.iter().map(|name| cell(name)).collect()] }
+        let mut table = Self { columns: header.len().max(1), cells: Vec::new() };
+        header.iter().for_each(|name| table.toned(name, Tone::Plain));
+        table
     }
 
-    /// One more row, of as many cells as the header has.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
-        self.rows.push(cells.into_iter().collect());
+    /// The next cell, without a colour. A row has as many as the header.
+    pub fn cell(&mut self, text: &str) {
+        self.toned(text, Tone::Plain);
+    }
+
+    /// The next cell, in the colour of `word`.
+    pub fn word(&mut self, text: &str, word: &str) {
+        self.toned(text, Tone::of(word));
+    }
+
+    fn toned(&mut self, text: &str, tone: Tone) {
+        self.cells.push(Cell { text: printable(text).into_owned(), tone });
     }
 
     /// The lines. Cells that are too wide for [`WIDTH`] go on in further lines.
     pub fn render(&self, colour: bool) -> String {
         let widths = self.widths();
         let mut out = String::new();
-        for row in &self.rows {
+        for row in self.cells.chunks(self.columns) {
             let cells: Vec<Vec<String>> =
                 row.iter().zip(&widths).map(|(cell, &width)| wrap(&cell.text, width)).collect();
             let height = cells.iter().map(Vec::len).max().unwrap_or(0);
@@ -92,13 +95,13 @@ impl Table {
 
     /// The widest cells, the widest columns narrowed until all fits.
     fn widths(&self) -> Vec<usize> {
-        let columns = self.rows.first().map_or(0, Vec::len);
-        let widest = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
-        };
-        let mut widths: Vec<usize> = (0..columns).map(widest).collect();
-        let room = WIDTH.saturating_sub(GAP * columns.saturating_sub(1));
+        let mut widths = vec![0; self.columns];
+        for row in self.cells.chunks(self.columns) {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.text.chars().count().max(*width);
+            }
+        }
+        let room = WIDTH.saturating_sub(GAP * (self.columns - 1));
         while widths.iter().sum::<usize>() > room {
             match widths.iter_mut().max() {
                 Some(width) if *width > COLUMN_MIN => *width -= 1,
@@ -155,7 +158,9 @@ mod tests {
     fn table(rows: &[[&str; 3]]) -> String {
         let mut table = Table::new(&["NAME", "STATE", "WHY"]);
         for row in rows {
-            table.row([cell(row[0]), word(row[1], row[1]), cell(row[2])]);
+            table.cell(row[0]);
+            table.word(row[1], row[1]);
+            table.cell(row[2]);
         }
         table.render(false)
     }
@@ -190,7 +195,8 @@ mod tests {
     #[test]
     fn colour_changes_nothing_but_colour() {
         let mut table = Table::new(&["STATE", "X"]);
-        table.row([word("up", "up"), cell("y")]);
+        table.word("up", "up");
+        table.cell("y");
         let coloured = table.render(true);
         assert!(coloured.contains("\x1b[32mup\x1b[0m     y"), "{coloured:?}");
         assert_eq!(coloured.replace("\x1b[32m", "").replace("\x1b[0m", ""), table.render(false));

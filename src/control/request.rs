@@ -1,7 +1,7 @@
 //! What clients of the control socket ask, as they write it and as it is understood.
 
 use log::LevelFilter;
-use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::text;
 use crate::delivery::EventKind;
@@ -112,45 +112,70 @@ pub const MAINT_SECS: u64 = 24 * 3600;
 /// A person's name that is kept, in bytes.
 const BY_MAX: usize = 64;
 
-/// A request as it is written: one flat object, told apart by `cmd`.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Line {
-    cmd: String,
-    #[serde(skip_serializing_if = "is_false")]
-    verbose: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<usize>,
-    #[serde(skip_serializing_if = "is_false")]
-    follow: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    for_secs: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    targets: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    handler: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    level: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
-    #[serde(skip_serializing_if = "is_false")]
-    dry_run: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    force: bool,
+/// A request as it is written: one flat object, told apart by `cmd`. What is `null` is not there.
+struct Line(Map<String, Value>);
+
+impl Line {
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.0.remove(key).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, key: &str) -> Result<Option<String>, String> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(no_request(&format!("\"{key}\" must be text"))),
+        }
+    }
+
+    fn number(&mut self, key: &str) -> Result<Option<u64>, String> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(value) if value.is_u64() => Ok(value.as_u64()),
+            Some(_) => Err(no_request(&format!("\"{key}\" must be a whole number, 0 or more"))),
+        }
+    }
+
+    fn flag(&mut self, key: &str) -> Result<bool, String> {
+        match self.take(key) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(no_request(&format!("\"{key}\" must be true or false"))),
+        }
+    }
+
+    fn texts(&mut self, key: &str) -> Result<Vec<String>, String> {
+        let text = |value| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        };
+        let texts = match self.take(key) {
+            None => Some(Vec::new()),
+            Some(Value::Array(values)) => values.into_iter().map(text).collect(),
+            Some(_) => None,
+        };
+        texts.ok_or_else(|| no_request(&format!("\"{key}\" must be a list of texts")))
+    }
+
+    /// What says nothing is left out.
+    fn put(&mut self, key: &str, value: Value) {
+        if !matches!(value, Value::Null | Value::Bool(false)) {
+            self.0.insert(key.into(), value);
+        }
+    }
+
+    fn put_text(&mut self, key: &str, text: Option<&str>) {
+        self.put(key, text.map_or(Value::Null, |text| Value::String(text.into())));
+    }
+
+    fn put_number(&mut self, key: &str, number: Option<u64>) {
+        self.put(key, number.map_or(Value::Null, Value::from));
+    }
 }
 
-fn is_false(b: &bool) -> bool {
-    !*b
+#[cold]
+fn no_request(why: &str) -> String {
+    format!("not a request ({why}); send one line like {{\"cmd\":\"status\"}}")
 }
 
 impl Request {
@@ -177,27 +202,37 @@ impl Request {
 
     /// Reads a line. The error says what to do, for the client.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let line: Line = serde_json::from_slice(line)
-            .map_err(|error| format!("not a request ({error}); send one line like {{\"cmd\":\"status\"}}"))?;
-        Ok(match line.cmd.as_str() {
-            "status" => Self::Status { verbose: line.verbose },
+        let mut line = match serde_json::from_slice(line) {
+            Ok(Value::Object(fields)) => Line(fields),
+            Ok(_) => return Err(no_request("it is no object")),
+            Err(error) => return Err(no_request(&error.to_string())),
+        };
+        Ok(match &*line.text("cmd")?.unwrap_or_default() {
+            "status" => Self::Status { verbose: line.flag("verbose")? },
             "members" => Self::Members,
-            "events" => Self::Events { n: line.n.unwrap_or(usize::MAX), follow: line.follow },
-            "why" => Self::Why { app: line.app },
+            "events" => {
+                let n = line.number("n")?.and_then(|n| usize::try_from(n).ok());
+                Self::Events { n: n.unwrap_or(usize::MAX), follow: line.flag("follow")? }
+            }
+            "why" => Self::Why { app: line.text("app")? },
             "app" => Self::app(line)?,
             "maint" => Self::maint(line)?,
-            "sync" => Self::Sync { handler: line.handler, dry_run: line.dry_run, force: line.force },
+            "sync" => Self::Sync {
+                handler: line.text("handler")?,
+                dry_run: line.flag("dry_run")?,
+                force: line.flag("force")?,
+            },
             "test-handler" => Self::test_handler(line)?,
-            "ping-members" => Self::PingMembers { node: line.node },
-            "join" => Self::join(&line.targets)?,
-            "forget" => {
-                Self::Forget { node: line.node.ok_or("\"node\" is missing: the name of the member")? }
-            }
+            "ping-members" => Self::PingMembers { node: line.text("node")? },
+            "join" => Self::join(&line.texts("targets")?)?,
+            "forget" => Self::Forget {
+                node: line.text("node")?.ok_or("\"node\" is missing: the name of the member")?,
+            },
             "leave" => Self::Leave,
             "stop" => Self::Stop,
             "restart" => Self::Restart,
             "reload" => Self::Reload,
-            "log-level" => Self::LogLevel { level: level(line.level.as_deref().unwrap_or_default())? },
+            "log-level" => Self::LogLevel { level: level(&line.text("level")?.unwrap_or_default())? },
             "ping" => Self::Ping,
             "" => return Err(format!("\"cmd\" is missing; known commands: {}", Self::COMMANDS.join(", "))),
             other => {
@@ -210,34 +245,35 @@ impl Request {
         })
     }
 
-    fn app(line: Line) -> Result<Self, String> {
-        let app = line.app.ok_or("\"app\" is missing: the name of the app")?;
-        let to = line.to.as_deref().and_then(ForceTo::parse).ok_or("\"to\" must be up, down or auto")?;
-        let for_secs = for_secs(line.for_secs)?;
-        Ok(Self::App { app, to, for_secs, by: line.by.map(name_of) })
+    fn app(mut line: Line) -> Result<Self, String> {
+        let app = line.text("app")?.ok_or("\"app\" is missing: the name of the app")?;
+        let to = line.text("to")?.as_deref().and_then(ForceTo::parse);
+        let to = to.ok_or("\"to\" must be up, down or auto")?;
+        let for_secs = for_secs(line.number("for_secs")?)?;
+        Ok(Self::App { app, to, for_secs, by: line.text("by")?.map(name_of) })
     }
 
-    fn maint(line: Line) -> Result<Self, String> {
-        let on = match line.to.as_deref() {
+    fn maint(mut line: Line) -> Result<Self, String> {
+        let on = match line.text("to")?.as_deref() {
             Some("on") => true,
             Some("off") => false,
             _ => return Err("\"to\" must be on or off".into()),
         };
-        let reason = line.reason.map(|reason| text::cut(&reason, REASON_MAX).to_owned());
+        let reason = line.text("reason")?.map(|reason| text::cut(&reason, REASON_MAX).to_owned());
         Ok(Self::Maint {
             on,
-            app: line.app,
-            node: line.node,
-            for_secs: for_secs(line.for_secs)?,
+            app: line.text("app")?,
+            node: line.text("node")?,
+            for_secs: for_secs(line.number("for_secs")?)?,
             reason,
-            by: line.by.map(name_of),
+            by: line.text("by")?.map(name_of),
         })
     }
 
-    fn test_handler(line: Line) -> Result<Self, String> {
-        let handler = line.handler.ok_or("\"handler\" is missing: its name")?;
-        let event = line.event.as_deref().map(event).transpose()?;
-        Ok(Self::TestHandler { handler, event, app: line.app, node: line.node })
+    fn test_handler(mut line: Line) -> Result<Self, String> {
+        let handler = line.text("handler")?.ok_or("\"handler\" is missing: its name")?;
+        let event = line.text("event")?.as_deref().map(event).transpose()?;
+        Ok(Self::TestHandler { handler, event, app: line.text("app")?, node: line.text("node")? })
     }
 
     fn join(targets: &[String]) -> Result<Self, String> {
@@ -262,51 +298,62 @@ impl Request {
 
     /// The line to send, without a newline.
     pub fn to_line(&self) -> String {
-        let mut line = Line::default();
-        line.cmd = match self {
+        let mut line = Line(Map::new());
+        let cmd = match self {
             Self::Status { verbose } => {
-                line.verbose = *verbose;
+                line.put("verbose", Value::Bool(*verbose));
                 "status"
             }
             Self::Members => "members",
             Self::Events { n, follow } => {
-                (line.n, line.follow) = (Some(*n), *follow);
+                line.put_number("n", u64::try_from(*n).ok());
+                line.put("follow", Value::Bool(*follow));
                 "events"
             }
             Self::Why { app } => {
-                line.app = app.clone();
+                line.put_text("app", app.as_deref());
                 "why"
             }
             Self::App { app, to, for_secs, by } => {
-                (line.app, line.to) = (Some(app.clone()), Some(to.as_str().into()));
-                (line.for_secs, line.by) = (*for_secs, by.clone());
+                line.put_text("app", Some(app));
+                line.put_text("to", Some(to.as_str()));
+                line.put_number("for_secs", *for_secs);
+                line.put_text("by", by.as_deref());
                 "app"
             }
             Self::Maint { on, app, node, for_secs, reason, by } => {
-                (line.app, line.node) = (app.clone(), node.clone());
-                line.to = Some(if *on { "on" } else { "off" }.into());
-                (line.for_secs, line.reason, line.by) = (*for_secs, reason.clone(), by.clone());
+                line.put_text("to", Some(if *on { "on" } else { "off" }));
+                line.put_number("for_secs", *for_secs);
+                let texts = [("app", app), ("node", node), ("reason", reason), ("by", by)];
+                texts.into_iter().for_each(|(key, text)| line.put_text(key, text.as_deref()));
                 "maint"
             }
             Self::Sync { handler, dry_run, force } => {
-                (line.handler, line.dry_run, line.force) = (handler.clone(), *dry_run, *force);
+                line.put_text("handler", handler.as_deref());
+                line.put("dry_run", Value::Bool(*dry_run));
+                line.put("force", Value::Bool(*force));
                 "sync"
             }
             Self::TestHandler { handler, event, app, node } => {
-                (line.handler, line.app, line.node) = (Some(handler.clone()), app.clone(), node.clone());
-                line.event = event.map(|event| event.as_str().into());
+                line.put_text("handler", Some(handler));
+                line.put_text("event", event.map(EventKind::as_str));
+                line.put_text("app", app.as_deref());
+                line.put_text("node", node.as_deref());
                 "test-handler"
             }
             Self::PingMembers { node } => {
-                line.node = node.clone();
+                line.put_text("node", node.as_deref());
                 "ping-members"
             }
             Self::Join { targets } => {
-                line.targets = targets.iter().map(target_text).collect();
+                line.put(
+                    "targets",
+                    Value::Array(targets.iter().map(|target| target_text(target).into()).collect()),
+                );
                 "join"
             }
             Self::Forget { node } => {
-                line.node = Some(node.clone());
+                line.put_text("node", Some(node));
                 "forget"
             }
             Self::Leave => "leave",
@@ -314,13 +361,13 @@ impl Request {
             Self::Restart => "restart",
             Self::Reload => "reload",
             Self::LogLevel { level } => {
-                line.level = Some(level.as_str().to_ascii_lowercase());
+                line.put_text("level", Some(&level.as_str().to_ascii_lowercase()));
                 "log-level"
             }
             Self::Ping => "ping",
-        }
-        .into();
-        serde_json::to_string(&line).unwrap_or_default()
+        };
+        line.put_text("cmd", Some(cmd));
+        serde_json::to_string(&Value::Object(line.0)).unwrap_or_default()
     }
 }
 
@@ -454,6 +501,11 @@ mod tests {
             assert!(error(&line).contains("with a port"), "{bad}");
         }
         assert!(Request::parse(b"\xff\xfe").is_err());
+        assert!(error("[]").contains("it is no object"));
+        assert!(error(r#"{"cmd":7}"#).contains("\"cmd\" must be text"));
+        assert!(error(r#"{"cmd":"status","verbose":1}"#).contains("\"verbose\" must be true or false"));
+        assert!(error(r#"{"cmd":"events","n":-1}"#).contains("\"n\" must be a whole number"));
+        assert!(error(r#"{"cmd":"join","targets":[7]}"#).contains("\"targets\" must be a list of texts"));
     }
 
     #[test]
