@@ -1,4 +1,4 @@
-//! What `why`, `sync`, `test-handler` and `reload` look like.
+//! What `why`, `sync`, `test-handler`, `reload` and what is answered with a sentence look like.
 
 use core::time::Duration;
 
@@ -122,6 +122,11 @@ fn block(out: &mut String, name: &str, text: &str) {
         return say(out, "  nothing");
     }
     text.trim_end().lines().for_each(|line| indented(out, line));
+}
+
+/// A sentence.
+pub fn done(done: Fields<'_>, _colour: bool) -> String {
+    printable(done.text("message")).into_owned() + "\n"
 }
 
 /// What changed, and what a restart would change.

@@ -70,18 +70,24 @@ fn text_behind(text: &str, key: &str) -> Option<String> {
 
 /// Asks, prints and says the exit code. `config` is the file that a person is told to look into.
 pub fn ask(socket: &Path, request: &Request, json: bool, config: &Path) -> u8 {
+    let one = |needed: &[&str], show, code| one(socket, request, json, needed, show, code);
+    let well: Judge = |_| true;
     let result = match request {
         Request::Status { verbose } => return status(socket, request, *verbose, json),
-        Request::Members => one(socket, request, json, screen::members),
-        Request::Why { .. } => one(socket, request, json, answers::why),
-        Request::Sync { dry_run, .. } => sync(socket, request, *dry_run, json),
-        Request::TestHandler { .. } => test_handler(socket, request, json),
+        Request::Members => one(&[], screen::members, well),
+        Request::Why { .. } => one(&[], answers::why, well),
+        // Done if this node runs at least one of them.
+        Request::Sync { dry_run: false, .. } => {
+            one(&[], answers::synced, |synced| synced.list("jobs").any(|job| job.is("here")))
+        }
+        Request::Sync { .. } => one(&[], answers::synced, well),
+        Request::TestHandler { .. } => one(&[], answers::rehearsed, |rehearsed| rehearsed.is("succeeded")),
         Request::App { .. }
         | Request::Maint { .. }
         | Request::LogLevel { .. }
         | Request::Forget { .. }
-        | Request::Ping => done(socket, request, json),
-        Request::Reload => one(socket, request, json, answers::reloaded),
+        | Request::Ping => one(&["message"], answers::done, well),
+        Request::Reload => one(&[], answers::reloaded, well),
         Request::Events { follow, .. } => events(socket, request, *follow, json),
         Request::PingMembers { .. } => ping(socket, request, json),
         Request::Join { .. } => join(socket, request, config),
@@ -222,57 +228,41 @@ fn no_sense(error: &str) -> Failure {
     Failure::new(exit::SYSTEM, format!("the daemon's answer makes no sense: {error}"))
 }
 
+/// How a reply is shown, in colour or not.
+type Show = fn(Fields<'_>, bool) -> String;
+/// Whether what was asked for was done.
+type Judge = fn(Fields<'_>) -> bool;
+
+/// The one line with which most requests are answered.
+fn reply_to(socket: &Path, request: &Request) -> Result<Reply, Failure> {
+    let mut connection = Connection::ask(socket, request)?;
+    // As long as the handler may run.
+    if matches!(request, Request::TestHandler { .. }) {
+        connection.set_patience(Some(END_TIMEOUT))?;
+    }
+    connection.reply()
+}
+
 /// A request with one line as its reply.
 fn one(
     socket: &Path,
     request: &Request,
     json: bool,
-    show: fn(Fields<'_>, bool) -> String,
+    needed: &[&str],
+    show: Show,
+    judge: Judge,
 ) -> Result<u8, Failure> {
-    let reply = Connection::ask(socket, request)?.reply()?;
-    let text = if json { reply.into_line() } else { show(reply.fields(&[])?, has_colour()) };
-    Ok(print(&text))
-}
-
-/// A request that is answered with a sentence.
-fn done(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
-    let reply = Connection::ask(socket, request)?.reply()?;
-    let text = if json { reply.into_line() } else { sentence(&reply)? };
-    Ok(print(&text))
-}
-
-fn sentence(reply: &Reply) -> Result<String, Failure> {
-    let message = reply.fields(&["message"])?.text("message");
-    Ok(printable(message).into_owned() + "\n")
-}
-
-/// Done if this node runs at least one of them.
-fn sync(socket: &Path, request: &Request, dry_run: bool, json: bool) -> Result<u8, Failure> {
-    let reply = Connection::ask(socket, request)?.reply()?;
-    let synced = reply.fields(&[])?;
-    let code = match dry_run || synced.list("jobs").any(|job| job.is("here")) {
-        true => exit::DONE,
-        false => exit::REFUSED,
-    };
-    let text = if json { reply.into_line() } else { answers::synced(synced, has_colour()) };
-    Ok(print_then(&text, code))
-}
-
-/// Waits as long as the handler may run.
-fn test_handler(socket: &Path, request: &Request, json: bool) -> Result<u8, Failure> {
-    let mut connection = Connection::ask(socket, request)?;
-    connection.set_patience(Some(END_TIMEOUT))?;
-    let reply = connection.reply()?;
-    let rehearsed = reply.fields(&[])?;
-    let code = if rehearsed.is("succeeded") { exit::DONE } else { exit::REFUSED };
-    let text = if json { reply.into_line() } else { answers::rehearsed(rehearsed, has_colour()) };
+    let reply = reply_to(socket, request)?;
+    let fields = reply.fields(needed)?;
+    let code = if judge(fields) { exit::DONE } else { exit::REFUSED };
+    let text = if json { reply.into_line() } else { show(fields, has_colour()) };
     Ok(print_then(&text, code))
 }
 
 /// As a Nagios plugin: whatever happens, the first line of stdout says it.
 fn status(socket: &Path, request: &Request, verbose: bool, json: bool) -> u8 {
     let ask = || {
-        let reply = Connection::ask(socket, request)?.reply()?;
+        let reply = reply_to(socket, request)?;
         let status = reply.fields(&["code"])?;
         let code = status.count("code").and_then(|code| u8::try_from(code).ok());
         let code = code.ok_or_else(|| no_sense("its code is none"))?;
@@ -380,7 +370,7 @@ fn until_the_end(socket: &Path, request: &Request) -> Result<u8, Failure> {
     let mut reply = connection.reply()?;
     connection.set_patience(Some(END_TIMEOUT))?;
     loop {
-        print(&sentence(&reply)?);
+        print(&answers::done(reply.fields(&["message"])?, false));
         // A daemon that is gone closes without a word, or resets: either way it has ended.
         match connection.line() {
             Ok(Some(next)) => reply = Reply::of(next),
@@ -396,7 +386,7 @@ fn restart(socket: &Path, request: &Request, patience: Duration) -> Result<u8, F
     until_the_end(socket, request)?;
     let start = std::time::Instant::now();
     loop {
-        match Connection::ask(socket, &Request::Ping).and_then(|mut connection| connection.reply()) {
+        match reply_to(socket, &Request::Ping) {
             Ok(_) => return Ok(print("runs again\n")),
             Err(failure) if failure.code == exit::NO_DAEMON && start.elapsed() < patience => {
                 std::thread::sleep(RESTART_POLL);

@@ -113,54 +113,70 @@ pub const MAINT_SECS: u64 = 24 * 3600;
 const BY_MAX: usize = 64;
 
 /// A request as it is written: one flat object, told apart by `cmd`. What is `null` is not there.
-struct Line(Map<String, Value>);
+#[derive(Default)]
+struct Line {
+    fields: Map<String, Value>,
+    /// The first field that was not of its kind, and was taken for missing.
+    wrong: Option<String>,
+}
 
 impl Line {
-    fn take(&mut self, key: &str) -> Option<Value> {
-        self.0.remove(key).filter(|value| !value.is_null())
+    fn take(&mut self, key: &str) -> Value {
+        self.fields.remove(key).unwrap_or_default()
     }
 
-    fn text(&mut self, key: &str) -> Result<Option<String>, String> {
+    #[cold]
+    fn must_be(&mut self, key: &str, kind: &str) {
+        self.wrong.get_or_insert_with(|| no_request(&format!("\"{key}\" must be {kind}")));
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
         match self.take(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(no_request(&format!("\"{key}\" must be text"))),
+            Value::String(text) => return Some(text),
+            Value::Null => {}
+            _ => self.must_be(key, "text"),
         }
+        None
     }
 
-    fn number(&mut self, key: &str) -> Result<Option<u64>, String> {
+    fn number(&mut self, key: &str) -> Option<u64> {
+        let value = self.take(key);
+        if !value.is_null() && !value.is_u64() {
+            self.must_be(key, "a whole number, 0 or more");
+        }
+        value.as_u64()
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        let value = self.take(key);
+        if !value.is_null() && !value.is_boolean() {
+            self.must_be(key, "true or false");
+        }
+        value == Value::Bool(true)
+    }
+
+    fn texts(&mut self, key: &str) -> Vec<String> {
+        let mut texts = Vec::new();
         match self.take(key) {
-            None => Ok(None),
-            Some(value) if value.is_u64() => Ok(value.as_u64()),
-            Some(_) => Err(no_request(&format!("\"{key}\" must be a whole number, 0 or more"))),
+            Value::Null => {}
+            Value::Array(values) => values.into_iter().for_each(|value| match value {
+                Value::String(text) => texts.push(text),
+                _ => self.must_be(key, "a list of texts"),
+            }),
+            _ => self.must_be(key, "a list of texts"),
         }
+        texts
     }
 
-    fn flag(&mut self, key: &str) -> Result<bool, String> {
-        match self.take(key) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(flag),
-            Some(_) => Err(no_request(&format!("\"{key}\" must be true or false"))),
-        }
-    }
-
-    fn texts(&mut self, key: &str) -> Result<Vec<String>, String> {
-        let text = |value| match value {
-            Value::String(text) => Some(text),
-            _ => None,
-        };
-        let texts = match self.take(key) {
-            None => Some(Vec::new()),
-            Some(Value::Array(values)) => values.into_iter().map(text).collect(),
-            Some(_) => None,
-        };
-        texts.ok_or_else(|| no_request(&format!("\"{key}\" must be a list of texts")))
+    /// What cannot be done without.
+    fn needed(&mut self, key: &str, what: &str) -> Result<String, String> {
+        self.text(key).ok_or_else(|| format!("\"{key}\" is missing: {what}"))
     }
 
     /// What says nothing is left out.
     fn put(&mut self, key: &str, value: Value) {
         if !matches!(value, Value::Null | Value::Bool(false)) {
-            self.0.insert(key.into(), value);
+            self.fields.insert(key.into(), value);
         }
     }
 
@@ -203,36 +219,39 @@ impl Request {
     /// Reads a line. The error says what to do, for the client.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
         let mut line = match serde_json::from_slice(line) {
-            Ok(Value::Object(fields)) => Line(fields),
+            Ok(Value::Object(fields)) => Line { fields, wrong: None },
             Ok(_) => return Err(no_request("it is no object")),
             Err(error) => return Err(no_request(&error.to_string())),
         };
-        Ok(match &*line.text("cmd")?.unwrap_or_default() {
-            "status" => Self::Status { verbose: line.flag("verbose")? },
+        let read = Self::read(&mut line);
+        line.wrong.map_or(read, Err)
+    }
+
+    fn read(line: &mut Line) -> Result<Self, String> {
+        Ok(match &*line.text("cmd").unwrap_or_default() {
+            "status" => Self::Status { verbose: line.flag("verbose") },
             "members" => Self::Members,
             "events" => {
-                let n = line.number("n")?.and_then(|n| usize::try_from(n).ok());
-                Self::Events { n: n.unwrap_or(usize::MAX), follow: line.flag("follow")? }
+                let n = line.number("n").and_then(|n| usize::try_from(n).ok());
+                Self::Events { n: n.unwrap_or(usize::MAX), follow: line.flag("follow") }
             }
-            "why" => Self::Why { app: line.text("app")? },
+            "why" => Self::Why { app: line.text("app") },
             "app" => Self::app(line)?,
             "maint" => Self::maint(line)?,
             "sync" => Self::Sync {
-                handler: line.text("handler")?,
-                dry_run: line.flag("dry_run")?,
-                force: line.flag("force")?,
+                handler: line.text("handler"),
+                dry_run: line.flag("dry_run"),
+                force: line.flag("force"),
             },
             "test-handler" => Self::test_handler(line)?,
-            "ping-members" => Self::PingMembers { node: line.text("node")? },
-            "join" => Self::join(&line.texts("targets")?)?,
-            "forget" => Self::Forget {
-                node: line.text("node")?.ok_or("\"node\" is missing: the name of the member")?,
-            },
+            "ping-members" => Self::PingMembers { node: line.text("node") },
+            "join" => Self::join(&line.texts("targets"))?,
+            "forget" => Self::Forget { node: line.needed("node", "the name of the member")? },
             "leave" => Self::Leave,
             "stop" => Self::Stop,
             "restart" => Self::Restart,
             "reload" => Self::Reload,
-            "log-level" => Self::LogLevel { level: level(&line.text("level")?.unwrap_or_default())? },
+            "log-level" => Self::LogLevel { level: level(&line.text("level").unwrap_or_default())? },
             "ping" => Self::Ping,
             "" => return Err(format!("\"cmd\" is missing; known commands: {}", Self::COMMANDS.join(", "))),
             other => {
@@ -245,35 +264,30 @@ impl Request {
         })
     }
 
-    fn app(mut line: Line) -> Result<Self, String> {
-        let app = line.text("app")?.ok_or("\"app\" is missing: the name of the app")?;
-        let to = line.text("to")?.as_deref().and_then(ForceTo::parse);
+    fn app(line: &mut Line) -> Result<Self, String> {
+        let app = line.needed("app", "the name of the app")?;
+        let to = line.text("to").as_deref().and_then(ForceTo::parse);
         let to = to.ok_or("\"to\" must be up, down or auto")?;
-        let for_secs = for_secs(line.number("for_secs")?)?;
-        Ok(Self::App { app, to, for_secs, by: line.text("by")?.map(name_of) })
+        let for_secs = for_secs(line.number("for_secs"))?;
+        Ok(Self::App { app, to, for_secs, by: line.text("by").map(name_of) })
     }
 
-    fn maint(mut line: Line) -> Result<Self, String> {
-        let on = match line.text("to")?.as_deref() {
+    fn maint(line: &mut Line) -> Result<Self, String> {
+        let on = match line.text("to").as_deref() {
             Some("on") => true,
             Some("off") => false,
             _ => return Err("\"to\" must be on or off".into()),
         };
-        let reason = line.text("reason")?.map(|reason| text::cut(&reason, REASON_MAX).to_owned());
-        Ok(Self::Maint {
-            on,
-            app: line.text("app")?,
-            node: line.text("node")?,
-            for_secs: for_secs(line.number("for_secs")?)?,
-            reason,
-            by: line.text("by")?.map(name_of),
-        })
+        let for_secs = for_secs(line.number("for_secs"))?;
+        let reason = line.text("reason").map(|reason| text::cut(&reason, REASON_MAX).to_owned());
+        let (app, node, by) = (line.text("app"), line.text("node"), line.text("by").map(name_of));
+        Ok(Self::Maint { on, app, node, for_secs, reason, by })
     }
 
-    fn test_handler(mut line: Line) -> Result<Self, String> {
-        let handler = line.text("handler")?.ok_or("\"handler\" is missing: its name")?;
-        let event = line.text("event")?.as_deref().map(event).transpose()?;
-        Ok(Self::TestHandler { handler, event, app: line.text("app")?, node: line.text("node")? })
+    fn test_handler(line: &mut Line) -> Result<Self, String> {
+        let handler = line.needed("handler", "its name")?;
+        let event = line.text("event").as_deref().map(event).transpose()?;
+        Ok(Self::TestHandler { handler, event, app: line.text("app"), node: line.text("node") })
     }
 
     fn join(targets: &[String]) -> Result<Self, String> {
@@ -298,7 +312,7 @@ impl Request {
 
     /// The line to send, without a newline.
     pub fn to_line(&self) -> String {
-        let mut line = Line(Map::new());
+        let mut line = Line::default();
         let cmd = match self {
             Self::Status { verbose } => {
                 line.put("verbose", Value::Bool(*verbose));
@@ -367,7 +381,7 @@ impl Request {
             Self::Ping => "ping",
         };
         line.put_text("cmd", Some(cmd));
-        serde_json::to_string(&Value::Object(line.0)).unwrap_or_default()
+        serde_json::to_string(&Value::Object(line.fields)).unwrap_or_default()
     }
 }
 
@@ -502,6 +516,7 @@ mod tests {
         }
         assert!(Request::parse(b"\xff\xfe").is_err());
         assert!(error("[]").contains("it is no object"));
+        assert!(error(r#"{"cmd":"app","app":7,"to":"up"}"#).contains("\"app\" must be text"));
         assert!(error(r#"{"cmd":7}"#).contains("\"cmd\" must be text"));
         assert!(error(r#"{"cmd":"status","verbose":1}"#).contains("\"verbose\" must be true or false"));
         assert!(error(r#"{"cmd":"events","n":-1}"#).contains("\"n\" must be a whole number"));
