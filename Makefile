@@ -35,10 +35,19 @@ check: ## before every commit: formatting, lints, the house rules
 sim: ## many simulated clusters: make sim SEEDS=5000
 	SEEDS=$(SEEDS) cargo test --locked --test sim swarm::swarm -- --exact
 
-install: ## DESTDIR= PREFIX=/usr/local; program, handlers, cron line, example configuration
-	@scripts/install "$(DESTDIR)" "$(PREFIX)"
+static: ## target/static/picored-x86_64: one file that runs on any Linux; ARCH=aarch64 with rustup's target for it
+	@scripts/setup static
+	@ARCH="$(ARCH)" scripts/static
+
+dist: ## what is given to others: target/dist/picored-VERSION-linux-ARCH.tar.gz and a .deb, with checksums
+	@scripts/setup dist
+	@ARCH="$(ARCH)" scripts/static
+	@ARCH="$(ARCH)" scripts/dist
+
+install: ## on this machine: DESTDIR= PREFIX=/usr/local; scripts/install HOST... does it by ssh
+	@scripts/install-local "$(DESTDIR)" "$(PREFIX)"
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all demo test interop acceptance check sim install help
+.PHONY: all demo test interop acceptance check sim static dist install help
