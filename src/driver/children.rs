@@ -126,7 +126,11 @@ impl Child {
         // keep the handlers of the others from running.
         command.envs(job.env.iter().map(|(name, value)| (&**name, value.replace('\0', "\u{fffd}"))));
         command.stdout(write.try_clone()?).stderr(write);
-        command.stdin(if job.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        // Nothing to read is a pipe that nobody writes to: an empty root has no /dev/null.
+        command.stdin(match job.stdin.is_empty() {
+            true => Stdio::from(pipe_with(PipeFlags::CLOEXEC)?.0),
+            false => Stdio::piped(),
+        });
         let output = receiver(read)?;
         let mut process = command.spawn()?;
         let input = process.stdin.take().map(Sender::from).and_then(|pipe| {

@@ -168,7 +168,7 @@ impl Machine {
         use std::io::Write as _;
         let mut command = self.enter();
         command
-            .args(["sh", "-ec", "umask 077; mkdir -p \"${0%/*}\"; cat >\"$0\"", path])
+            .args(["sh", "-ec", "umask 077; mkdir -p \"$(dirname \"$0\")\"; cat >\"$0\"", path])
             .stdin(Stdio::piped());
         let mut child = command.spawn().expect("nsenter starts");
         child.stdin.take().expect("piped").write_all(content.as_bytes()).expect("it reads");

@@ -5,5 +5,7 @@
 #[path = "../e2e/skip.rs"]
 mod skip;
 
+mod bare;
 mod install;
 mod machines;
+mod package;
