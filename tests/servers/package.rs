@@ -67,7 +67,11 @@ fn the_package_installs_upgrades_and_goes() {
     let dpkg = "/bin/dpkg --force-bad-path --force-confold";
     at.run(&format!("{dpkg} -i /packages/first/*.deb"));
     let (code, said) = at.code("sh -c \"$(sed -n 's/^\\* \\* \\* \\* \\* root //p' /etc/cron.d/picored)\"");
-    assert_eq!((code, said.as_str(), running(at).as_str()), (0, "", ""), "nothing runs without a configuration");
+    assert_eq!(
+        (code, said.as_str(), running(at).as_str()),
+        (0, "", ""),
+        "nothing runs without a configuration"
+    );
     at.write("/etc/picored.json", CONFIG);
     at.run("sh -c \"$(sed -n 's/^\\* \\* \\* \\* \\* root //p' /etc/cron.d/picored)\"");
     wait_for("it to answer", || [0, 1, 2].contains(&at.code("picored status").0).then_some(()));
@@ -76,7 +80,9 @@ fn the_package_installs_upgrades_and_goes() {
 
     at.run(&format!("{dpkg} -i /packages/second/*.deb"));
     assert_eq!(running(at), before, "the process stays the same");
-    wait_for("the new program", || at.try_run("cmp /proc/$(pidof picored)/exe /packages/picored").then_some(()));
+    wait_for("the new program", || {
+        at.try_run("cmp /proc/$(pidof picored)/exe /packages/picored").then_some(())
+    });
     assert_eq!(at.run("cat /etc/picored.json"), CONFIG);
     assert_eq!(at.run("tail -n 1 /etc/picored/handlers/hosts"), "# mine\n");
 
@@ -97,7 +103,8 @@ fn the_archive_installs_itself_and_is_the_same_each_time() {
     let (first, again) = (folder.0.join("first"), folder.0.join("again"));
     dist(&first, &program(), 1, "022");
     dist(&again, &program(), 1, "077; export TZ=Asia/Tokyo LC_ALL=C.UTF-8");
-    let names: Vec<_> = fs::read_dir(&first).expect("it was made").map(|entry| entry.expect("one").file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&first).expect("it was made").map(|entry| entry.expect("one").file_name()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     for name in names {
         let same = fs::read(first.join(&name)).ok() == fs::read(again.join(&name)).ok();
