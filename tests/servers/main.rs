@@ -6,6 +6,7 @@
 mod skip;
 
 mod bare;
+mod five_minutes;
 mod install;
 mod machines;
 mod package;
