@@ -36,11 +36,11 @@ sim: ## many simulated clusters: make sim SEEDS=5000
 	SEEDS=$(SEEDS) cargo test --locked --test sim swarm::swarm -- --exact
 
 static: ## target/static/picored-x86_64: one file that runs on any Linux; ARCH=aarch64 with rustup's target for it
-	@scripts/setup static
+	@ARCH="$(ARCH)" scripts/setup static
 	@ARCH="$(ARCH)" scripts/static
 
 dist: ## what is given to others: target/dist/picored-VERSION-linux-ARCH.tar.gz and a .deb, with checksums
-	@scripts/setup dist
+	@ARCH="$(ARCH)" scripts/setup dist
 	@ARCH="$(ARCH)" scripts/static
 	@ARCH="$(ARCH)" scripts/dist
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::machines::{Machine, Net, wait_for};
 
 const HOSTS: &str = "192.0.2.1 desk\n192.0.2.11 n1\n192.0.2.12 n2\n192.0.2.13 n3";
-const SSHD: [&str; 6] = ["ssh", "sshd", "cron", "busybox", "ip", "nsenter"];
+const SSHD: [&str; 7] = ["ssh", "sshd", "dropbear", "cron", "busybox", "ip", "nsenter"];
 /// Where a desk has the project.
 const HOME: &str = "/root/picored";
 
