@@ -8,7 +8,7 @@ pub mod init;
 pub mod run;
 mod screen;
 mod table;
-mod usage;
+pub mod usage;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -163,8 +163,9 @@ struct Given {
     options: Vec<(&'static str, String)>,
 }
 
-/// Options of single commands: command, long name, short name, whether a value follows.
-const OPTIONS: [(&str, &str, Option<char>, bool); 18] = [
+/// Options of single commands: command, long name, short name, whether a value follows. Manual page and completions
+/// are held against it.
+pub const OPTIONS: [(&str, &str, Option<char>, bool); 18] = [
     ("run", "cron", None, false),
     ("init", "node", None, true),
     ("init", "join", None, true),

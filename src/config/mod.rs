@@ -142,6 +142,7 @@ fn read(
     let peers = agent.membership.members.iter().filter(|name| **name != agent.membership.node).count();
     safety::note_no_witness(report, root, &agent.safety, peers.max(agent.membership.join.len()));
     check_metadata(report, root, &agent);
+    root.text(report, "$schema"); // an editor's
     Config {
         bind,
         advertise,

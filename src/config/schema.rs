@@ -1,7 +1,7 @@
 //! Every key of the file: its type, range and default.
 //!
 //! One table for each kind of object. The defaults are what `interfaces` section 2 shows; the man
-//! page is held against these tables.
+//! page and the JSON Schema are held against these tables (`tests/docs`).
 
 use super::section::{Key, Type};
 use Type::{Duration, Flag, List, Object, Other, Path, Size, Text, Whole, Word};
@@ -27,6 +27,8 @@ const fn key(name: &'static str, of: Type, default: &'static str) -> Key {
 
 /// The whole file.
 pub const FILE: &[Key] = &[
+    // For editors, which look there for the JSON Schema; it says nothing to picored.
+    key("$schema", Text { max: 2_048 }, ""),
     key("node", Text { max: 128 }, ""),
     key("cluster", Text { max: 64 }, "default"),
     key("bind", Text { max: 64 }, ""),

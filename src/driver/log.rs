@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -35,7 +35,7 @@ pub struct Opened {
 pub fn open(config: &config::Log) -> io::Result<Opened> {
     let output = match &config.file {
         Some(path) => Output::File(LogFile::open(Path::new(&**path), config.max_size)?),
-        None => Output::Stderr,
+        None => Output::stderr(),
     };
     Ok(Opened { output, level: config.level })
 }
@@ -43,7 +43,7 @@ pub fn open(config: &config::Log) -> io::Result<Opened> {
 impl Opened {
     /// Sends everything that is logged from now on there.
     pub fn take_over(self) {
-        let logger = LOGGER.get_or_init(|| Logger(Mutex::new(Lines::new(Output::Stderr))));
+        let logger = LOGGER.get_or_init(|| Logger(Mutex::new(Lines::new(Output::Stderr(None)))));
         if let Ok(mut lines) = logger.0.lock() {
             lines.turn_to(clock::unix_now(), self.output);
         }
@@ -159,15 +159,22 @@ impl Lines {
 }
 
 enum Output {
-    Stderr,
+    /// If it is a terminal: that, opened anew, so that it never blocks and others who write to it may.
+    Stderr(Option<File>),
     File(LogFile),
 }
 
 impl Output {
+    fn stderr() -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        Self::Stderr(is_terminal.then(|| never_waiting().write(true).open("/proc/self/fd/2").ok()).flatten())
+    }
+
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write(line),
-            Self::Stderr => write_stderr(line),
+            Self::Stderr(Some(terminal)) => write_all_or_fail(terminal, line).0,
+            Self::Stderr(None) => write_stderr(line),
         }
     }
 
@@ -199,6 +206,8 @@ fn write_stderr(line: &[u8]) -> io::Result<()> {
 /// A file that becomes `NAME.1` when it has grown to its limit.
 struct LogFile {
     path: PathBuf,
+    /// Where a link led when it was opened: that is what grows, and has its predecessor beside it.
+    real: PathBuf,
     file: Option<File>,
     size: u64,
     max_size: u64,
@@ -212,51 +221,72 @@ impl LogFile {
         let metadata = file.metadata()?;
         // A pipe or a device (/dev/stdout in a container) does not grow, and must never be moved away.
         let max_size = if metadata.is_file() { max_size } else { u64::MAX };
-        Ok(Self { path: path.to_owned(), file: Some(file), size: metadata.len(), max_size, torn: false })
+        let (path, real) = (path.to_owned(), std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
+        Ok(Self { path, real, file: Some(file), size: metadata.len(), max_size, torn: false })
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let grown = self.size.saturating_add(line.len() as u64);
         if grown > self.max_size && self.size > 0 {
-            self.rotate();
+            self.make_room()?;
         }
         if self.file.is_none() {
-            self.file = Some(append(&self.path)?);
+            let file = append(&self.real)?;
+            self.size = file.metadata()?.len();
+            self.file = Some(file);
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         if self.torn {
             file.write_all(b"\n")?;
+            self.size += 1;
             self.torn = false;
         }
-        let mut written = 0;
-        let done = write_some(file, line, &mut written);
+        let (result, written) = write_all_or_fail(file, line);
         self.size += written as u64;
         self.torn = (1..line.len()).contains(&written);
-        match done? {
-            true => Ok(()),
-            false => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        result
     }
 
-    /// If the old file cannot be moved away, its size still holds: it starts anew.
-    fn rotate(&mut self) {
-        let mut old = self.path.clone().into_os_string();
+    /// If the file cannot be moved away it starts anew, for its size still holds; if it cannot even be emptied
+    /// (`chattr +a`) it takes no more.
+    fn make_room(&mut self) -> io::Result<()> {
+        let mut old = self.real.clone().into_os_string();
         old.push(".1");
-        if std::fs::rename(&self.path, &old).is_err() {
-            let truncated = self.file.as_ref().is_some_and(|file| file.set_len(0).is_ok());
-            self.size = if truncated { 0 } else { self.size };
-            return;
+        match std::fs::rename(&self.real, &old) {
+            Ok(()) => self.file = None, // opened at the next write, and again then if that fails
+            // A person moved it: what has the name next is a new one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file = None,
+            Err(_) => {
+                if let Some(file) = &self.file {
+                    file.set_len(0).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+                }
+            }
         }
         self.size = 0;
-        self.file = None; // opened at the next write, and again then if that fails
+        Ok(())
     }
 }
 
-/// Never waits: a named pipe without a reader is an error, one with a full pipe loses lines. And a terminal
-/// does not become ours.
+/// All of it, or what went and an error. Never waits where `to` does not.
+fn write_all_or_fail(to: &mut File, line: &[u8]) -> (io::Result<()>, usize) {
+    let mut written = 0;
+    let done = match write_some(to, line, &mut written) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error),
+    };
+    (done, written)
+}
+
+/// A named pipe without a reader is an error, one with a full pipe loses lines. And a terminal does not become ours.
+fn never_waiting() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed());
+    options
+}
+
 fn append(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
+    never_waiting().append(true).create(true).mode(0o640).open(path)
 }
 
 #[cfg(test)]
@@ -308,6 +338,35 @@ mod tests {
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("n=199\n"));
         let _ = std::fs::remove_file(path);
         let _ = std::fs::remove_file(old);
+    }
+
+    #[test]
+    fn a_link_stays_one_and_the_predecessor_is_beside_what_it_names() {
+        let folder = std::env::temp_dir().join(format!("picored-log-{}-link", std::process::id()));
+        std::fs::create_dir_all(folder.join("disk")).unwrap();
+        std::os::unix::fs::symlink("disk/real", folder.join("log")).unwrap();
+        let mut file = LogFile::open(&folder.join("log"), 100).unwrap();
+        (0..100).for_each(|_| file.write(b"a line\n").unwrap());
+        assert!(std::fs::symlink_metadata(folder.join("log")).unwrap().is_symlink());
+        let names = |path| std::fs::read_dir(path).unwrap().count();
+        assert_eq!((names(folder.clone()), names(folder.join("disk"))), (2, 2));
+        assert!(std::fs::metadata(folder.join("disk/real.1")).unwrap().len() <= 100);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_moved_away_starts_anew_and_one_that_cannot_be_emptied_takes_no_more() {
+        let path = std::env::temp_dir().join(format!("picored-log-{}-stays", std::process::id()));
+        let in_the_way = PathBuf::from(format!("{}.1", path.display()));
+        std::fs::create_dir_all(in_the_way.join("x")).unwrap();
+        let mut file = LogFile::open(&path, 100).unwrap();
+        (0..100).for_each(|_| file.write(b"a line\n").unwrap());
+        assert!((1..=100).contains(&std::fs::metadata(&path).unwrap().len()));
+        file.size = 100;
+        file.file = Some(File::open(&path).unwrap()); // cannot be emptied
+        assert_eq!(file.write(b"a line\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        std::fs::remove_dir_all(in_the_way).unwrap();
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

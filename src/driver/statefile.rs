@@ -94,6 +94,10 @@ impl StateFile {
                 return found;
             }
         };
+        // Rests of writes that a kill cut short. They are nobody else's, and the lock is ours.
+        for name in [&path, &beside(&path, "previous"), &beside(&path, "unread")] {
+            let _ = fs::remove_file(draft(name));
+        }
         if path != self.path && matches!(folder(&path).try_exists(), Ok(false)) {
             // A disk that is not mounted yet: what it holds is not to be written over when it is.
             self.unread = true;

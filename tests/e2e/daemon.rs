@@ -125,7 +125,8 @@ impl Daemon {
         self.spawn_as(Command::new(picored()));
     }
 
-    fn spawn_as(&mut self, mut command: Command) {
+    /// As [`Daemon::start_as`], and waits for nothing.
+    pub fn spawn_as(&mut self, mut command: Command) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)

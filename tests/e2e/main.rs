@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bad_programs;
+mod bounded;
 mod cli;
 mod cluster;
 mod contract;
@@ -10,6 +11,7 @@ mod daemon;
 mod dates;
 mod host;
 mod leaks;
+mod logs;
 mod peers;
 mod persons;
 mod state;
