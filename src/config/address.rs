@@ -227,7 +227,9 @@ pub fn witness(text: &str) -> Result<check::attempt::Target, String> {
 
 /// `verify`: a witness whose address is `{addr}`.
 pub fn verify(text: &str) -> Result<Verify, String> {
-    if !text.contains("://{addr}") {
+    // What follows is a port or a path: digits would become part of the address.
+    let follows = text.split_once("://{addr}").map(|(_, rest)| rest);
+    if !follows.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '?'])) {
         return Err(format!(
             "{} is neither \"off\" nor like \"tcp://{{addr}}:443\" or \"http://{{addr}}/health\"",
             quoted(text)
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(witness("tcp://1.1.1.1:53"), Ok(check::attempt::Target::Tcp(at("1.1.1.1:53"))));
         let Ok(check::attempt::Target::Http(http)) = witness("http://[::1]/") else { panic!("not http") };
         assert_eq!((http.addr, http.status.contains(&404)), (at("[::1]:80"), true));
-        for bad in ["tcp://{addr}", "tcp://192.0.2.1:1", "on", "udp://{addr}:1"] {
+        for bad in ["tcp://{addr}", "tcp://192.0.2.1:1", "on", "udp://{addr}:1", "http://{addr}81/x"] {
             assert!(verify(bad).is_err(), "{bad}");
         }
         assert!(witness("tcp://{addr}:1").is_err() && witness("https://1.1.1.1/").is_err());
