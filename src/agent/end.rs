@@ -92,6 +92,11 @@ impl Ending {
 }
 
 impl Agent {
+    /// It stops or leaves, and does not come back as another program.
+    pub fn is_ending(&self) -> bool {
+        !matches!(self.ending, Ending::Not | Ending::Ended | Ending::Stopping { restart: true, .. })
+    }
+
     /// Refuses what a person wants to run while the node ends.
     pub(super) fn can_start_runs(&self) -> Result<(), String> {
         match self.ending {

@@ -19,7 +19,9 @@ use crate::driver::control::connect;
 use crate::driver::files::{self, LoadError};
 use crate::driver::lock::{self, Lock};
 use crate::driver::statefile::{Found, StateFile};
-use crate::driver::{Driver, End, Ended, Failure, Opened, Reader, Sources, children, clock, log, program};
+use crate::driver::{
+    Driver, End, Ended, Failure, Opened, Reader, Sources, children, clock, log, notify, program,
+};
 use crate::rng::Seed;
 
 /// The word for the detached daemon: `__daemon CONFIG`.
@@ -316,7 +318,12 @@ fn ask(mut socket: UnixStream) -> io::Result<bool> {
 }
 
 fn start_detached(config_path: &OsStr) -> io::Result<Child> {
-    Command::new(children::trampoline())
+    let mut command = Command::new(children::trampoline());
+    // Cron's own manager, if it tells its children of it, has nothing to do with us.
+    for name in notify::VARIABLES {
+        command.env_remove(name);
+    }
+    command
         .arg0(program::path())
         .args([OsStr::new(DAEMON), config_path])
         .stdin(Stdio::null())

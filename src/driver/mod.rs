@@ -14,6 +14,7 @@ mod keyfile;
 pub mod lock;
 pub mod log;
 pub mod net;
+pub mod notify;
 pub mod program;
 pub mod resident;
 mod slots;
@@ -41,6 +42,7 @@ use crate::time::{Instant, earliest};
 use children::Purpose;
 use control::{Client, Control};
 use net::Sockets;
+use notify::Notify;
 use slots::{CONTROL, LISTENER, SIGNALS, Slot, Slots, UDP};
 pub use sources::{ALREADY_RUNNING, Failure, Opened, SYSTEM_ERROR, Sources};
 use statefile::StateFile;
@@ -81,6 +83,7 @@ pub struct Driver {
     stopping: bool,
     wall_clock_told: Instant,
     given_back: Instant,
+    notify: Notify,
     exit: Option<End>,
 }
 
@@ -110,7 +113,7 @@ impl Driver {
         state: StateFile,
         reader: Reader,
     ) -> Self {
-        let Sources { poll, signals, sockets, control } = sources;
+        let Sources { poll, signals, sockets, control, notify } = sources;
         Self {
             agent,
             poll,
@@ -130,6 +133,7 @@ impl Driver {
             stopping: false,
             wall_clock_told: Instant::ZERO,
             given_back: clock::now(),
+            notify,
             exit: None,
         }
     }
@@ -143,7 +147,12 @@ impl Driver {
             if self.is_told_to_stop() {
                 ::log::info!("event=stop it was told to stop while it ended for a restart");
                 how = Ok(End::Exit(0));
+            } else {
+                self.notify.reloading(); // the next program says when it is ready
             }
+        }
+        if !matches!(how, Ok(End::Restart)) {
+            self.notify.stopping();
         }
         Ended { how, clients: self.slots.into_clients() }
     }
@@ -151,6 +160,7 @@ impl Driver {
     fn run_loop(&mut self) -> io::Result<End> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.drain(clock::now());
+        self.notify.ready(&self.ready_text());
         loop {
             if let Some(end) = self.exit {
                 return Ok(end);
@@ -167,7 +177,16 @@ impl Driver {
             self.handle_readiness(now);
             self.handle_timeouts(now);
             self.slots.release_closed();
+            // Last: a turn that does not end is not told of.
+            self.notify.handle_timeout(now);
+            if self.agent.is_ending() {
+                self.notify.stopping();
+            }
         }
+    }
+
+    fn ready_text(&self) -> String {
+        format!("serving at {}", self.sockets.local)
     }
 
     /// How long nothing is due.
@@ -175,7 +194,8 @@ impl Driver {
         if self.udp_ready {
             return Some(Duration::ZERO);
         }
-        earliest([self.agent.next_deadline(), self.next_deadline()]).map(|at| at.since(now))
+        earliest([self.agent.next_deadline(), self.next_deadline(), self.notify.next_deadline()])
+            .map(|at| at.since(now))
     }
 
     fn handle_event(&mut self, now: Instant, event: &Event) {
@@ -249,6 +269,7 @@ impl Driver {
 
     /// The log's file and the control socket's first: they are made anew whatever stands in the configuration.
     fn reload(&mut self, now: Instant, client: Option<ClientId>) {
+        self.notify.reloading();
         if let Err(error) = log::reopen() {
             ::log::warn!("event=log-failed {error}; the file that was open stays in use");
         }
@@ -257,6 +278,7 @@ impl Driver {
         }
         let result = (self.reader)(&self.agent.words_of_others());
         self.agent.handle_reload(now, client, result);
+        self.notify.ready(&self.ready_text());
     }
 
     /// The first time asks, the second time does not.

@@ -11,6 +11,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::control::{Client, Control};
 use super::net::{self, BindError, Sockets};
+use super::notify::Notify;
 use super::slots::{CONTROL, LISTENER, SIGNALS, UDP};
 use super::{clock, log};
 use crate::control::{Done, Reloaded, Request, error_line, reply_line};
@@ -29,6 +30,7 @@ pub struct Sources {
     pub(super) signals: Signals,
     pub(super) sockets: Sockets,
     pub(super) control: Control,
+    pub(super) notify: Notify,
 }
 
 /// Why the daemon cannot start: for a person, and the exit code.
@@ -67,10 +69,17 @@ impl Sources {
         let mut control = Control::bind(control).map_err(|error| control_failure(control, &error))?;
         (poll.registry().register(&mut control.listener, CONTROL, Interest::READABLE))
             .map_err(|error| Failure::system("cannot listen", &error))?;
-        let mut waiting = Waiting { poll, signals, control, clients: Vec::new(), reload };
+        let mut waiting = Waiting {
+            poll,
+            signals,
+            control,
+            clients: Vec::new(),
+            notify: Notify::from_env(clock::now()),
+            reload,
+        };
         let sockets = match waiting.wait_for(|| bind_once(bind))? {
             Waited::Done(sockets) => sockets,
-            Waited::Stop => return Ok(Opened::Stop(waiting.clients)),
+            Waited::Stop => return Ok(waiting.stop()),
             Waited::Restart => return Ok(Opened::Restart(waiting.clients)),
         };
         let local = sockets.local;
@@ -81,11 +90,11 @@ impl Sources {
         });
         let advertise = match waiting.wait_for(|| find_advertise(advertise, local))? {
             Waited::Done(advertise) => advertise,
-            Waited::Stop => return Ok(Opened::Stop(waiting.clients)),
+            Waited::Stop => return Ok(waiting.stop()),
             Waited::Restart => return Ok(Opened::Restart(waiting.clients)),
         };
-        let Waiting { poll, signals, control, .. } = waiting;
-        let mut sources = Self { poll, signals, sockets, control };
+        let Waiting { poll, signals, control, notify, .. } = waiting;
+        let mut sources = Self { poll, signals, sockets, control, notify };
         sources.register().map_err(|error| Failure::system("cannot register sockets", &error))?;
         Ok(Opened::Ready(Box::new(sources), advertise))
     }
@@ -131,6 +140,8 @@ struct Waiting<'a> {
     signals: Signals,
     control: Control,
     clients: Vec<Client>,
+    /// Who waits is alive: a watchdog that runs on from before a restart must not end it.
+    notify: Notify,
     reload: &'a mut dyn FnMut() -> Result<(), String>,
 }
 
@@ -141,6 +152,11 @@ enum Waited<T> {
 }
 
 impl Waiting<'_> {
+    fn stop(mut self) -> Opened {
+        self.notify.stopping();
+        Opened::Stop(self.clients)
+    }
+
     /// Tries until it works, says once why it does not, and whenever it is asked.
     fn wait_for<T>(
         &mut self,
@@ -154,6 +170,7 @@ impl Waiting<'_> {
             };
             if !core::mem::replace(&mut told, true) {
                 ::log::warn!("event=waiting {why}; trying again every {} s", RETRY.as_secs());
+                self.notify.status(&format!("waiting: {why}"));
             }
             if let Some(over) = self.sleep(&why)? {
                 return Ok(over);
@@ -166,10 +183,13 @@ impl Waiting<'_> {
         let until = clock::now() + RETRY;
         let mut events = Events::with_capacity(4);
         loop {
-            let left = until.since(clock::now());
+            let now = clock::now();
+            self.notify.handle_timeout(now);
+            let left = until.since(now);
             if left.is_zero() {
                 return Ok(None);
             }
+            let left = self.notify.next_deadline().map_or(left, |at| left.min(at.since(now)));
             match self.poll.poll(&mut events, Some(left)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     return Err(Failure::system("cannot wait", &error));
