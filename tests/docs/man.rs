@@ -5,6 +5,8 @@ use std::process::Command;
 
 use picored::cli::exit;
 use picored::cli::usage::COMMANDS;
+use picored::config::profile;
+use picored::config::units::show_duration;
 use picored::limits::*;
 
 use crate::facts::{
@@ -224,6 +226,73 @@ fn every_key_has_its_type_range_and_default_and_there_is_no_other() {
 /// What needs no default: there is one of the four, and what an editor reads.
 fn is_optional_kind(name: &str) -> bool {
     ["http", "tcp", "unix", "exec", "$schema"].contains(&name)
+}
+
+/// `3s, lan and local 1s, wan 5s`: the value of the profile picored, and of those that differ from it.
+#[test]
+fn the_defaults_of_each_profile_are_those_of_the_code() {
+    let page = part(PAGES[1], "The file");
+    let shown = |key: &str, profile: &str| {
+        let timing = profile::timing(profile);
+        match key {
+            "probe_interval" => show_duration(timing.probe_interval),
+            "probe_timeout" => show_duration(timing.probe_timeout),
+            "gossip_interval" => show_duration(timing.gossip_interval),
+            "gossip_nodes" => timing.gossip_nodes.to_string(),
+            "suspicion_mult" => timing.suspicion_mult.to_string(),
+            "indirect_checks" => timing.indirect_checks.to_string(),
+            "push_pull_interval" => show_duration(timing.push_pull_interval),
+            "reclaim_after" => show_duration(timing.reclaim_after),
+            _ => panic!("{key} is not a profile's"),
+        }
+    };
+    let timing = read("src/config/reload.rs");
+    let timing = timing.split("\nfn timing(").nth(1).expect("the values of a profile");
+    let keys: Vec<&str> = timing.split("\n}").next().unwrap_or("").lines().flat_map(quoted).collect();
+    assert_eq!(keys.len(), 8, "{keys:?}");
+    for key in keys {
+        let entry = page.entries.iter().find(|entry| entry.headers[0].starts_with(&format!("{key} ")));
+        let header = &entry.expect("a key of the file").headers[0];
+        let said = header.split("; default ").nth(1).expect("a default").trim_end_matches(')');
+        let (first, others) = said.split_once(", ").unwrap_or((said, ""));
+        for profile in ["picored", "lan", "wan", "local"] {
+            let own = others.split(", ").find_map(|other| {
+                let (names, value) = other.rsplit_once(' ')?;
+                names.split(" and ").any(|name| name == profile).then_some(value)
+            });
+            assert_eq!(own.unwrap_or(first), shown(key, profile), "{key} of the profile {profile}: {header}");
+        }
+    }
+}
+
+/// What a reload takes over: all keys of the file but those that the code names for a restart, and two that nothing
+/// depends on while it runs.
+#[test]
+fn what_a_reload_takes_over_is_said() {
+    let code = read("src/config/reload.rs");
+    let function = |name: &str| {
+        let body = code.split(&format!("\nfn {name}(")).nth(1).expect("it is there");
+        body.split("\n}").next().unwrap_or("").to_owned()
+    };
+    let at_restart = function("differences") + &function("timing");
+    let at_restart: Vec<&str> = at_restart.lines().flat_map(quoted).chain(["insecure", "$schema"]).collect();
+    let keys = TABLES[0].keys.iter().map(|key| key.name).filter(|name| !at_restart.contains(name));
+    let text = part(PAGES[1], "RELOAD").text;
+    let names = text.split("takes over").nth(1).and_then(|rest| rest.split(';').next()).expect("a list");
+    let is_of_key = |c: char| c.is_ascii_lowercase() || c == '_';
+    let found = names.split(|c| !is_of_key(c)).filter(|word| !word.is_empty() && *word != "and");
+    assert_same("reload", &set(found), &set(keys));
+}
+
+#[test]
+fn the_pages_are_of_this_version() {
+    for page in PAGES {
+        let wanted = format!("\"picored {}\"", env!("CARGO_PKG_VERSION"));
+        assert!(
+            read(page).lines().any(|line| line.starts_with(".TH ") && line.contains(&wanted)),
+            "{page}: {wanted}"
+        );
+    }
 }
 
 #[test]
