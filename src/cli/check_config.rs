@@ -391,7 +391,7 @@ mod tests {
         let all = |key: &str| root[key].as_object().into_iter().flat_map(Map::values).collect::<Vec<_>>();
         let checks = all("apps").into_iter().filter_map(|app| app["checks"].as_array()).flatten().collect();
         [
-            (FILE, &["keys", "keys_file"], vec![root]),
+            (FILE, &["keys", "keys_file", "$schema"], vec![root]), // the last is an editor's
             (APP, &["interval", "timeout", "rise", "fall"], all("apps")), // shown with each check
             (CHECK, &[], checks),
             (HANDLER, &["env", "env_file"], all("handlers")),
