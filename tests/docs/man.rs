@@ -340,12 +340,18 @@ fn events_are_all_named() {
 #[test]
 fn what_picored_looks_at_in_its_environment_is_there_and_nothing_else() {
     let code = code("cli") + &code_of_driver();
-    let lines = code.lines().filter(|line| line.contains("env::var") || line.contains("var_os"));
-    let wanted: BTreeSet<String> = lines
-        .flat_map(quoted)
-        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
-        .map(str::to_owned)
-        .collect();
+    let mut wanted = BTreeSet::new();
+    for line in code.lines().filter(|line| line.contains("env::var") || line.contains("var_os")) {
+        wanted.extend(quoted(line).map(str::to_owned));
+        // A constant, whatever file it is of.
+        let arguments = line.split("env::var").skip(1).filter_map(|rest| rest.split(['(', ')']).nth(1));
+        for name in arguments.filter(|name| !name.is_empty()) {
+            let constant = format!("const {name}: &str = \"");
+            let values = code.split(&constant).skip(1);
+            wanted.extend(values.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+        }
+    }
+    wanted.retain(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
     assert_same("environment", &headers(&part(PAGES[0], "ENVIRONMENT").entries), &wanted);
 }
 
