@@ -25,11 +25,15 @@ acceptance: ## what happens to DNS records when networks are cut and servers die
 	@scripts/setup test
 	@scripts/acceptance
 
+supervision: ## picored under cron daemons, systemd's protocol, runit, s6 and OpenRC; two minutes, for cron takes them
+	@scripts/setup test
+	@cargo test --locked --test supervision -- --test-threads=24
+
 check: ## before every commit: formatting, lints, the house rules
 	@scripts/setup check
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	cargo clippy --test interop --test acceptance --locked -- -D warnings
+	cargo clippy --test interop --test acceptance --test supervision --locked -- -D warnings
 	cargo test --locked --test tidy
 
 sim: ## many simulated clusters: make sim SEEDS=5000
@@ -44,10 +48,15 @@ dist: ## what is given to others: target/dist/picored-VERSION-linux-ARCH.tar.gz 
 	@ARCH="$(ARCH)" scripts/static
 	@ARCH="$(ARCH)" scripts/dist
 
+rss: ## what a running picored costs: memory, processor time, wake-ups, bytes; SOAK=864: a day's events, too
+	@scripts/setup test
+	@[ -x target/static/picored-$$(uname -m) ] || scripts/static
+	@scripts/rss
+
 install: ## on this machine: DESTDIR= PREFIX=/usr/local; scripts/install HOST... does it by ssh
 	@scripts/install-local "$(DESTDIR)" "$(PREFIX)"
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all demo test interop acceptance check sim static dist install help
+.PHONY: all demo test interop acceptance supervision check sim static dist rss install help

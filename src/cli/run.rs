@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mio::unix::pipe::Receiver;
 use rustix::process::{Pid, Signal};
 
 use crate::agent::Agent;
@@ -89,6 +90,9 @@ fn serve(config_path: &Path, mut config: Config) -> u8 {
     };
     if let Some(warning) = &lock.warning {
         ::log::warn!("event=lock {warning}");
+        if to_file {
+            complain(warning); // the log's disk is mostly the same one
+        }
     }
     for note in &config.notes {
         ::log::warn!("event=config path={} {}", note.path, note.text);
@@ -257,9 +261,11 @@ fn run_for_cron(config_path: &Path) -> u8 {
         }
         complain(&format!("{}; it was ended, another one is started", silent(pid)));
     }
+    let named =
+        Named { control: Path::new(&*config.control).into(), state: Path::new(&*config.state).into() };
     let started = std::path::absolute(config_path).and_then(|path| start_detached(path.as_os_str()));
     match started {
-        Ok(child) => watch_start(child, Path::new(&*config.control)),
+        Ok(child) => watch_start(child, &named),
         Err(error) => fail(exit::SYSTEM, &format!("cannot start in the background: {error}")),
     }
 }
@@ -333,7 +339,7 @@ fn start_detached(config_path: &OsStr) -> io::Result<Child> {
 }
 
 /// What keeps it from starting is said here, where cron mails it.
-fn watch_start(mut child: Child, control: &Path) -> u8 {
+fn watch_start(mut child: Child, named: &Named) -> u8 {
     let start = Instant::now();
     while start.elapsed() < START_MAX {
         match child.try_wait() {
@@ -342,11 +348,30 @@ fn watch_start(mut child: Child, control: &Path) -> u8 {
                 return pass_on(child, code);
             }
             // The socket alone says little: what it listens to besides is opened after that.
-            Ok(None) if connect(control).and_then(ask).is_ok_and(|answered| answered) => return exit::DONE,
+            Ok(None) if connect(&named.control).and_then(ask).is_ok_and(|answered| answered) => break,
             _ => thread::sleep(START_POLL),
         }
     }
+    // Who answered may be another cron job's, and ours be about to end, for that reason and no other.
+    if Pid::from_raw(child.id().cast_signed()).is_some_and(|pid| still_holds(named, pid)) {
+        pass_complaints_on(child);
+    }
     exit::DONE
+}
+
+/// What it complained of and runs nevertheless; its log, if that goes there as well, is not for a mail.
+fn pass_complaints_on(child: Child) {
+    let Some(stderr) = child.stderr else { return };
+    let pipe = Receiver::from(stderr);
+    // It has the other end: there is no end of file to wait for.
+    if pipe.set_nonblocking(true).is_err() {
+        return;
+    }
+    let mut text = Vec::new();
+    let _ = pipe.take(COMPLAINT_MAX).read_to_end(&mut text);
+    for line in text.split_inclusive(|&byte| byte == b'\n').filter(|line| line.starts_with(b"picored: ")) {
+        let _ = io::stderr().write_all(line);
+    }
 }
 
 fn pass_on(child: Child, code: u8) -> u8 {

@@ -36,14 +36,14 @@ pub struct StateLock {
 pub fn lock_state(state: &Path) -> Result<Lock, String> {
     let path = lock_path(state);
     let failed = |error: io::Error| format!("{}: cannot be locked: {}", path.display(), reason(&error));
-    let weaker = |error: &io::Error| {
-        format!("{}: cannot be made: {}; what changes may not be stored", path.display(), reason(error))
+    let weaker = |error: &io::Error, what: &str| {
+        format!("{}: cannot be {what}: {}; what changes may not be stored", path.display(), reason(error))
     };
     let opened = make_folder(folder(&path)).and_then(|()| open(&path, true));
-    let (file, problem) = match opened {
+    let (file, mut problem) = match opened {
         Ok(file) => (Some(file), None),
         // Who made it before the folder was read-only may still hold it.
-        Err(error) => (open(&path, false).ok(), Some(weaker(&error))),
+        Err(error) => (open(&path, false).ok(), Some(weaker(&error, "made"))),
     };
     let mut files = Vec::new();
     if let Some(mut file) = file {
@@ -52,7 +52,9 @@ pub fn lock_state(state: &Path) -> Result<Lock, String> {
         }
         // Over what stands there, and without it if the disk is full: the lock is what counts.
         let pid = format!("{}\n", std::process::id());
-        let _ = file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64));
+        if let Err(error) = file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64)) {
+            problem = problem.or_else(|| Some(weaker(&error, "written")));
+        }
         files.push(file);
     }
     if let Ok(folder) = File::open(folder(&path)) {
@@ -90,13 +92,26 @@ pub fn lock_path(state: &Path) -> PathBuf {
     path.into()
 }
 
-/// The process that stands in the file, if it really has it open: on a read-only disk an old number may stand there.
+/// The process that stands in the file, if it really has it open: on a disk that is full or read-only an old number or
+/// none may stand there. Then the one of whom the kernel says so.
 fn holder(file: &mut File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    let pid = text.trim().parse().ok()?;
-    has_open(pid, &metadata).then_some(pid)
+    let _ = file.take(32).read_to_string(&mut text);
+    let written = text.trim().parse().ok().filter(|&pid| has_open(pid, &metadata));
+    written.or_else(|| locker(&metadata))
+}
+
+/// From lines like `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`: a process and the file's number. The disk's is
+/// not what programs see of it on every file system.
+fn locker(file: &Metadata) -> Option<u32> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let end = format!(":{}", file.ino());
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip_while(|&field| field != "FLOCK").skip(3);
+        let (pid, place) = (fields.next()?.parse().ok()?, fields.next()?);
+        (place.ends_with(&end) && has_open(pid, file)).then_some(pid)
+    })
 }
 
 fn has_open(pid: u32, file: &Metadata) -> bool {
@@ -154,12 +169,15 @@ mod tests {
     }
 
     #[test]
-    fn an_old_number_in_the_lock_file_names_nobody() {
+    fn whatever_stands_in_the_lock_file_its_holder_is_named() {
         let folder = test_folder("old");
         let state = folder.join("state.json");
         let lock = locked(&state);
-        fs::write(lock_path(&state), "1\n").unwrap();
-        assert!(matches!(lock_state(&state), Ok(Lock::Held { pid: None })));
+        for text in ["1\n", "", "4294967295", "x"] {
+            fs::write(lock_path(&state), text).unwrap();
+            let Ok(Lock::Held { pid }) = lock_state(&state) else { panic!() };
+            assert_eq!(pid, Some(std::process::id()), "{text:?}");
+        }
         drop(lock);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 use super::clock;
+use super::files::reason;
 use super::unsent::write_some;
 use crate::config;
 use crate::control::text::rfc3339;
@@ -65,6 +66,17 @@ pub fn reopen() -> io::Result<()> {
     }
 }
 
+/// For who started it: the log itself cannot tell that it cannot be written.
+pub fn complain_of_loss() {
+    let Some(lines) = LOGGER.get().and_then(|logger| logger.0.lock().ok()) else { return };
+    if let (1.., Some(why), Output::File(log)) = (lines.lost, &lines.lost_why, &lines.output) {
+        let (path, why) = (log.path.display(), reason(why));
+        let text =
+            format!("picored: {path}: cannot be written: {why}; what happens is lost until it can be\n");
+        let _ = write_stderr(text.as_bytes());
+    }
+}
+
 /// Where lines go without a configuration: all to stderr.
 pub fn init_stderr() {
     let _ = init(&config::Log { level: LevelFilter::Info, file: None, max_size: 0 });
@@ -99,11 +111,20 @@ struct Lines {
     repeats: u32,
     repeats_since: Duration,
     lost: u32,
+    /// Why the last of them was.
+    lost_why: Option<io::Error>,
 }
 
 impl Lines {
     fn new(output: Output) -> Self {
-        Self { output, last: (None, String::new()), repeats: 0, repeats_since: Duration::ZERO, lost: 0 }
+        Self {
+            output,
+            last: (None, String::new()),
+            repeats: 0,
+            repeats_since: Duration::ZERO,
+            lost: 0,
+            lost_why: None,
+        }
     }
 
     /// What could not be written so far is told there.
@@ -153,7 +174,10 @@ impl Lines {
         line.push('\n');
         match self.output.write(line.as_bytes()) {
             Ok(()) => self.lost = 0,
-            Err(_) => self.lost = self.lost.saturating_add(1),
+            Err(error) => {
+                self.lost = self.lost.saturating_add(1);
+                self.lost_why = Some(error);
+            }
         }
     }
 }

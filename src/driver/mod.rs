@@ -160,6 +160,7 @@ impl Driver {
     fn run_loop(&mut self) -> io::Result<End> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.drain(clock::now());
+        log::complain_of_loss();
         self.notify.ready(&self.ready_text());
         loop {
             if let Some(end) = self.exit {

@@ -81,13 +81,46 @@ fn under_openrc() {
             // It is not the first process here, and does not look after mounts.
             ("etc/rc.conf", "rc_provide=\"net\"\n"),
         ],
-        "ip link set lo up; mkdir -p /run/openrc /etc/runlevels/default; touch /run/openrc/softlevel; \
-         rc-service picored start",
+        // The folders that `openrc sysinit` makes.
+        "ip link set lo up; mkdir -p /etc/runlevels/default; for folder in starting started stopping inactive wasinactive \
+         failed hotplugged daemons options exclusive scheduled tmp; do mkdir -p /run/openrc/$folder; done; \
+         echo default >/run/openrc/softlevel; rc-service picored start",
     );
     supervises(&room, "rc-service picored stop", "rc-service picored start");
     room.must("rc-service picored reload");
     assert!(room.read("var/log/picored.log").contains("event=reload"));
     room.must("rc-service picored status");
+}
+
+/// systemd itself, with the unit as it is shipped.
+#[test]
+fn under_systemd() {
+    if !can_test(&["systemctl", "systemd-analyze"]) {
+        return;
+    }
+    let handler = json!({ "who": { "run": ["/usr/bin/id", "-un"], "mode": "event", "user": "nobody" } });
+    let config = config(json!({ "handlers": handler, "apps": { "web": { "checks": [] } } }));
+    let unit = shipped("etc/systemd/picored.service");
+    let files = [("etc/picored.json", config.as_str()), ("etc/systemd/system/picored.service", &unit)];
+    let room = Room::with_systemd(&files, "picored.service");
+    let (first, _) = room.wait_for_daemon(None, SOON);
+    let status = || room.must("systemctl --no-pager status picored");
+    wait_for("it to be ready", SOON, || room.run("systemctl is-active picored").status.success());
+    assert!(status().contains("Status: \"serving at 127.0.0.1:7946\""), "{}", status());
+    // What the unit allows suffices to run handlers as somebody else.
+    let said = room.must("picored test-handler who");
+    assert!(said.contains("nobody"), "{said}");
+    room.must("systemctl reload picored");
+    room.must("picored restart");
+    wait_for("it to be there again", SOON, || room.status().is_some());
+    assert_eq!(room.daemons(), [first], "the same process");
+
+    room.must(&format!("kill -STOP {first}"));
+    let (second, took) = room.wait_for_daemon(Some(first), SOON * 3);
+    println!("replaced after {took:?}");
+    assert!(room.must("systemctl show --property=NRestarts picored").contains("NRestarts=1"));
+    supervises(&room, "systemctl stop picored", "systemctl start picored");
+    assert_ne!(room.holder(), Some(second));
 }
 
 #[test]

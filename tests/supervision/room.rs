@@ -21,6 +21,8 @@ pub struct Room {
     folder: Folder,
     holder: Child,
     init: u32,
+    /// Its control group, if it has one of its own.
+    cgroup: Option<String>,
 }
 
 /// The file of the tree that is shipped.
@@ -54,13 +56,26 @@ pub fn can_test(programs: &[&str]) -> bool {
 impl Room {
     /// `files`: paths from its root, with their text; `start`: the shell script that it starts with.
     pub fn new(files: &[(&str, &str)], start: &str) -> Self {
-        let folder = Folder::new();
-        let (root, own) = (folder.file("root"), folder.file("files"));
-        fs::create_dir_all(&root).expect("own folder");
         let start = format!(
             "{start}\n# Reaps what has no parent left, as the first process does, until the test ends.\ncat\nexit\n"
         );
-        for (path, text) in files.iter().chain(&[("start", start.as_str())]) {
+        Self::open(files, &start, None)
+    }
+
+    /// `start` becomes systemd; it is to look after `unit`.
+    pub fn with_systemd(files: &[(&str, &str)], unit: &str) -> Self {
+        let target = format!("[Unit]\nRequires={unit}\nAfter={unit}\nAllowIsolate=yes\n");
+        let mut all = files.to_vec();
+        all.push(("etc/systemd/system/room.target", &target));
+        all.push(("etc/machine-id", "0123456789abcdef0123456789abcdef\n"));
+        Self::open(&all, SYSTEMD, Some(format!("picored-room-{}", std::process::id())))
+    }
+
+    fn open(files: &[(&str, &str)], start: &str, cgroup: Option<String>) -> Self {
+        let folder = Folder::new();
+        let (root, own) = (folder.file("root"), folder.file("files"));
+        fs::create_dir_all(&root).expect("own folder");
+        for (path, text) in files.iter().chain(&[("start", start)]) {
             let path = own.join(path);
             fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("own folder");
             fs::write(&path, text).expect("own folder");
@@ -68,17 +83,23 @@ impl Room {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
         }
         let out = fs::File::create(folder.file("out")).expect("own folder");
-        let holder = Command::new("unshare")
-            .args(["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child=KILL", "sh"])
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/supervision/room"))
-            .args([&root, &own])
-            .arg(picored())
+        let own = format!("{} {} {} {}", script("room"), root.display(), own.display(), picored());
+        let spaces = "unshare --mount --pid --net --uts --ipc --fork --kill-child=KILL";
+        let command = match &cgroup {
+            None => format!("exec {spaces} sh {own}"),
+            Some(name) => {
+                let (enter, root) = (script("cgroup"), root.display());
+                format!("exec unshare --mount sh {enter} enter {name} {root} {spaces} --cgroup sh {own}")
+            }
+        };
+        let holder = Command::new("sh")
+            .args(["-c", &command])
             .stdin(Stdio::piped())
             .stdout(out.try_clone().expect("a file descriptor"))
             .stderr(out)
             .spawn()
             .expect("it was found before");
-        let mut room = Self { folder, holder, init: 0 };
+        let mut room = Self { folder, holder, init: 0, cgroup };
         let children = format!("/proc/{0}/task/{0}/children", room.holder.id());
         wait_for("the room to be there", SOON, || {
             let text = fs::read_to_string(&children).unwrap_or_default();
@@ -108,6 +129,7 @@ impl Room {
     /// Runs a command in the room.
     pub fn run(&self, command: &str) -> Output {
         Command::new("nsenter")
+            .current_dir("/")
             .args([
                 "--target",
                 &self.init.to_string(),
@@ -200,8 +222,34 @@ impl Drop for Room {
         while Path::new(&format!("/proc/{}/root/start", self.init)).exists() && began.elapsed() < SOON {
             thread::sleep(Duration::from_millis(10));
         }
+        if let Some(name) = &self.cgroup {
+            let command =
+                format!("sh {} remove {name} {}", script("cgroup"), self.folder.file("root").display());
+            drop(Command::new("unshare").args(["--mount", "sh", "-c", &command]).output());
+        }
     }
 }
+
+fn script(name: &str) -> String {
+    format!("{}/tests/supervision/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// As the first process: one of its signals is for it to halt at once, for when the test is no more.
+const SYSTEMD: &str = "exec 3<&0 </dev/null
+{ cat <&3; kill -47 1; } >/dev/null 2>&1 &
+exec 3<&-
+cd /
+ip link set lo up
+mkdir -p /sys
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mkdir /sys/fs/cgroup/systemd
+mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd || {
+    umount /sys/fs/cgroup
+    mount -t cgroup2 none /sys/fs/cgroup
+}
+container=room exec /lib/systemd/systemd --system --unit=room.target --log-target=null --show-status=no
+";
 
 /// A quick node on the room's loopback; `extra` is laid over that.
 pub fn config(extra: Value) -> String {
