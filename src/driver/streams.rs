@@ -272,6 +272,7 @@ mod tests {
 
     use super::super::Sources;
     use super::super::control::Control;
+    use super::super::notify::Notify;
     use super::*;
     use crate::agent::Agent;
     use crate::config::Config;
@@ -329,7 +330,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("picored-streams-{}", std::process::id()));
         let control = Control::bind(&path).unwrap();
         let signals = Signals::new([0; 0]).unwrap();
-        let sources = Sources { poll: Poll::new().unwrap(), signals, sockets, control };
+        let notify = Notify::from_env(Instant::ZERO);
+        let sources = Sources { poll: Poll::new().unwrap(), signals, sockets, control, notify };
         let seed = Seed { rng: 1, nonce: [1; 12] };
         let agent = Agent::new(config.agent, seed, Instant::ZERO);
         Driver::new(
