@@ -47,7 +47,8 @@ impl Net {
         }
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("picored-machines-{}-{count}", std::process::id()));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("picored-machines-{}-{count}", std::process::id()));
         fs::create_dir_all(&folder).expect("a temporary folder");
         let space = Space::start(
             Command::new("unshare")

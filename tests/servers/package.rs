@@ -25,7 +25,8 @@ impl Drop for Folder {
 fn machine(name: &str) -> Option<(Net, Folder)> {
     let mut net = Net::new(&DPKG)?;
     net.add_small(name, "192.0.2.11", &DPKG[..6]);
-    let folder = std::env::temp_dir().join(format!("picored-dist-{}-{name}", std::process::id()));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("picored-dist-{}-{name}", std::process::id()));
     fs::create_dir_all(&folder).expect("a temporary folder");
     Some((net, Folder(folder)))
 }
