@@ -14,9 +14,7 @@ pub const INTERVAL: Duration = Duration::from_secs(60);
 /// Gives back all pages of files that nobody has written to. How many KiB were mapped.
 pub fn give_back() -> u64 {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    clean(&maps)
-        .map(|(start, length, kib)| give_back_one(start, length).then_some(kib).unwrap_or_default())
-        .sum()
+    clean(&maps).filter(|(start, length, _)| give_back_one(*start, *length)).map(|(_, _, kib)| kib).sum()
 }
 
 /// A mapping that only mirrors its file may be forgotten: the kernel reads it anew. This is the one thing that needs
