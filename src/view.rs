@@ -1,6 +1,7 @@
 //! What the members' tags say about each app: who has it, in what state, under which addresses.
 
 use core::net::IpAddr;
+use std::rc::Rc;
 
 use crate::check::AppState;
 use crate::limits::ADDRESSES_PER_INSTANCE_MAX;
@@ -11,7 +12,7 @@ use crate::wire::serf;
 /// An app on one node, as its tags and its member state show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    pub node: Box<str>,
+    pub node: Rc<str>,
     pub member: State,
     /// What the node's last `a.APP` tag says.
     pub app: AppState,

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::agent::attempts::Owner;
 use crate::agent::{Action, Agent, OwnApp, news};
@@ -66,7 +67,7 @@ pub struct Gates {
     /// Handlers whose next success gate 8 does not hinder, until then at the latest.
     forced: Vec<(Box<str>, Instant)>,
     /// (app, node) that failed but serve on, as people were told.
-    serving: BTreeSet<(Box<str>, Box<str>)>,
+    serving: BTreeSet<(Box<str>, Rc<str>)>,
 }
 
 impl Gates {
@@ -481,7 +482,7 @@ impl Agent {
                 if let Target::Never(node) = self.join_entry(&entry)
                     && is_missing(&node)
                 {
-                    let key = Key::Node { app: situation.name.clone(), node };
+                    let key = Key::Node { app: situation.name.clone(), node: node.into() };
                     let hosts = entry.addrs.iter().map(|addr| addr.ip().to_canonical());
                     let targets = hosts.map(|addr| verify.target(addr)).collect();
                     wanted.push(Wanted { key, since: self.gates.started, targets, every: VERIFY_EVERY });

@@ -27,6 +27,7 @@ use core::cell::Cell;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::check::attempt::{Exit, Outcome, Target};
 use crate::check::{App, AppState};
@@ -193,7 +194,7 @@ pub struct Agent {
 
 /// What the configuration says of this node.
 struct Identity {
-    node: Box<str>,
+    node: Rc<str>,
     cluster: Box<str>,
     advertise: SocketAddr,
     publish: Vec<IpAddr>,

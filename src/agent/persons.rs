@@ -298,7 +298,7 @@ impl Agent {
         let unix_now = self.wall.unix_secs(now);
         let shown = |word: &Override| control::Override {
             app: word.app.as_deref().map(str::to_owned),
-            node: word.node.as_ref().unwrap_or(&self.identity.node).to_string(),
+            node: word.node.as_deref().unwrap_or(&self.identity.node).into(),
             state: word.state.as_str().into(),
             for_secs: word.until.map(|(at, _)| at.since(now).as_secs()),
             since: word.at,

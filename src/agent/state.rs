@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +121,7 @@ impl Agent {
     pub(super) fn restore(&mut self, now: Instant, saved: Saved) {
         self.membership.restore(now, self.wall.date(now), saved.membership);
         let others = self.membership.members().filter(|member| *member.name != *self.identity.node);
-        let names: Vec<Box<str>> = others.map(|member| member.name.clone()).collect();
+        let names: Vec<Rc<str>> = others.map(|member| member.name.clone()).collect();
         names.iter().for_each(|node| self.learn_tags(now, node));
         self.tell(news::restored(now, &saved.node, names.len()));
     }
@@ -129,7 +130,7 @@ impl Agent {
         let date = self.wall.date(now);
         Saved {
             v: VERSION,
-            node: self.identity.node.clone(),
+            node: (*self.identity.node).into(),
             membership: self.membership.saved(now, date),
             delivery: self.delivery.saved(now, date.unix(now).as_secs()),
             safety: self.gates.saved(),
@@ -210,10 +211,10 @@ impl Agent {
         let sets = self.apps.iter().flat_map(|own| {
             own.published.iter().chain(own.published_by.iter().filter_map(|(_, set)| set.as_ref()))
         });
-        let mut names: Vec<&str> = sets.flatten().map(|address| &*address.node).collect();
+        let mut names: Vec<Rc<str>> = sets.flatten().map(|address| address.node.clone()).collect();
         names.sort_unstable();
         names.dedup();
-        self.membership.set_kept(&names);
+        self.membership.set_kept(names);
     }
 }
 

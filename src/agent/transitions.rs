@@ -8,6 +8,8 @@
 //! nobody: a restart of this node is no news about apps. So own first verdicts are never told, for they are what
 //! settling waits for.
 
+use std::rc::Rc;
+
 use crate::check::AppState;
 
 /// What a tag says, compared with what was known.
@@ -21,7 +23,7 @@ pub enum Change {
 }
 
 struct Known {
-    node: Box<str>,
+    node: Rc<str>,
     app: Box<str>,
     state: AppState,
 }

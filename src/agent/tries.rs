@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use crate::time::{Instant, earliest};
 
 /// One thing to try.
 enum Task {
-    Ping(Box<str>),
+    Ping(Rc<str>),
     Join(Target),
 }
 

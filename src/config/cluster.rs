@@ -75,7 +75,7 @@ pub fn read(
         timing: profile::read(report, root),
         join: join(report, root, &allow),
         members: members(report, root, &node),
-        node,
+        node: node.into(),
         allow,
         forget_after: root.duration(report, "forget_after"),
     }

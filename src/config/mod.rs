@@ -139,7 +139,7 @@ fn read(
         // Reported already, if it is none.
         keys_file: root.text(&mut Report::default(), "keys_file").map(Into::into),
     };
-    let peers = agent.membership.members.iter().filter(|name| **name != agent.membership.node).count();
+    let peers = agent.membership.members.iter().filter(|name| ***name != *agent.membership.node).count();
     safety::note_no_witness(report, root, &agent.safety, peers.max(agent.membership.join.len()));
     check_metadata(report, root, &agent);
     root.text(report, "$schema"); // an editor's

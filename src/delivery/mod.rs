@@ -22,6 +22,7 @@ mod waiting;
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::check::AppState;
 use crate::check::attempt::Exit;
@@ -175,7 +176,7 @@ pub struct Occurrence {
     pub kind: EventKind,
     /// `None` for node events.
     pub app: Option<Box<str>>,
-    pub node: Box<str>,
+    pub node: Rc<str>,
     pub addrs: Vec<IpAddr>,
     /// For app events; node events say `up` for joined, else `down`.
     pub state: AppState,
@@ -196,7 +197,7 @@ pub struct AppSituation {
     /// fails must not make another tell what only the failing one's outside still shows.
     pub of_handlers: Vec<(Box<str>, Verdict)>,
     /// For people and stdin's `why`, where this node knows it (its own checks): (node, text).
-    pub why: Vec<(Box<str>, String)>,
+    pub why: Vec<(Rc<str>, String)>,
     /// Gate 5: this node's tries of failed members' endpoints, of those whose addresses are in P or G.
     pub verified: Vec<Verified>,
 }
@@ -204,7 +205,7 @@ pub struct AppSituation {
 /// The last try of a failed member's public endpoint for one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    pub node: Box<str>,
+    pub node: Rc<str>,
     /// When it began and ended; `None`: none has ended yet. Where there is nothing to try, it is as if one had just
     /// failed.
     pub last: Option<(Instant, Instant)>,

@@ -1,6 +1,7 @@
 //! Rule 2 of 4.5: other nodes' runs of a handler are waited for.
 
 use core::time::Duration;
+use std::rc::Rc;
 
 use super::World;
 use super::record::{Record, State};
@@ -17,7 +18,7 @@ use crate::wire::serf;
 pub struct Others(Vec<OtherRun>);
 
 struct OtherRun {
-    node: Box<str>,
+    node: Rc<str>,
     key: Box<str>,
     lc: u32,
     until: Instant,

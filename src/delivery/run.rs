@@ -192,7 +192,7 @@ impl Telling<'_> {
 /// The variables about the node concerned.
 fn event_env(about: &Occurrence, env: &mut Vec<(Box<str>, Box<str>)>) {
     let first = |v4: bool| join(about.addrs.iter().filter(|addr| addr.is_ipv4() == v4).take(1));
-    env.push(("PICORED_NODE".into(), about.node.clone()));
+    env.push(("PICORED_NODE".into(), (*about.node).into()));
     env.push(("PICORED_ADDR".into(), first(true)));
     env.push(("PICORED_ADDR6".into(), first(false)));
     env.push(("PICORED_STATE".into(), about.state.as_str().into()));

@@ -65,7 +65,7 @@ pub(super) struct SavedEvent {
 
 impl SavedJob {
     pub fn addresses(set: &[Address]) -> Vec<(IpAddr, Box<str>)> {
-        set.iter().map(|entry| (entry.addr, entry.node.clone())).collect()
+        set.iter().map(|entry| (entry.addr, (*entry.node).into())).collect()
     }
 
     pub fn outside(&self) -> Option<Vec<Address>> {
@@ -80,7 +80,7 @@ impl SavedJob {
 fn restored(saved: &[(IpAddr, Box<str>)]) -> Vec<Address> {
     let saved = saved.iter().take(MEMBERS_MAX * ADDRESSES_PER_INSTANCE_MAX);
     let mut set: Vec<Address> =
-        saved.map(|(addr, node)| Address { addr: *addr, node: node.clone() }).collect();
+        saved.map(|(addr, node)| Address { addr: *addr, node: (**node).into() }).collect();
     set.sort_unstable();
     set.dedup_by_key(|entry| entry.addr);
     set
@@ -91,7 +91,7 @@ impl SavedEvent {
         Self {
             kind: event.kind.as_str().into(),
             app: event.app.clone(),
-            node: event.node.clone(),
+            node: (*event.node).into(),
             addrs: event.addrs.clone(),
             state: event.state.as_str().into(),
             incarnation: event.incarnation,
@@ -106,7 +106,7 @@ impl SavedEvent {
         let state = AppState::parse(&self.state)?;
         let Self { app, node, mut addrs, incarnation, .. } = self;
         addrs.truncate(ADDRESSES_PER_INSTANCE_MAX);
-        Some(Occurrence { kind, app, node, addrs, state, incarnation })
+        Some(Occurrence { kind, app, node: node.into(), addrs, state, incarnation })
     }
 }
 

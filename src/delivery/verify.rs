@@ -1,6 +1,7 @@
 //! Rule 3's last step: before a run, fresh tries of the failed members whose addresses it is about (gate 5).
 
 use core::time::Duration;
+use std::rc::Rc;
 
 use super::handler::Turn;
 use super::{Action, AppSituation, Verified};
@@ -44,7 +45,7 @@ impl Verify {
         situation: &AppSituation,
         outside: Option<&[Address]>,
         goal: &[Address],
-    ) -> Option<(Vec<Box<str>>, Instant)> {
+    ) -> Option<(Vec<Rc<str>>, Instant)> {
         let now = turn.now;
         let concerned = |i: &&Instance| {
             let is_in = |set: &[Address]| set.iter().any(|entry| i.addrs.contains(&entry.addr));

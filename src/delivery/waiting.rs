@@ -1,6 +1,7 @@
 //! What a run that is due waits for, as a value.
 
 use core::fmt;
+use std::rc::Rc;
 
 use super::World;
 use crate::check::AppState;
@@ -21,7 +22,7 @@ pub enum Waiting {
     Runner(Option<Box<str>>),
     /// Another node's run, until its timeout and a little more (rule 2).
     OthersRun {
-        node: Box<str>,
+        node: Rc<str>,
         until: Instant,
     },
     /// A run that this node's last life left behind.
@@ -47,7 +48,7 @@ pub enum Waiting {
     GaveUp,
     /// A fresh try of these failed nodes (gate 5).
     Verify {
-        nodes: Vec<Box<str>>,
+        nodes: Vec<Rc<str>>,
     },
     /// The program ends.
     Ending,
@@ -57,9 +58,9 @@ pub enum Waiting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unseen {
     /// This one of the electorate was never seen alive.
-    Member { node: Box<str> },
+    Member { node: Rc<str> },
     /// The instance on this running node has no verdict.
-    Verdict { node: Box<str> },
+    Verdict { node: Rc<str> },
 }
 
 impl Unseen {

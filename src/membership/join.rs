@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use std::rc::Rc;
 
 use super::ping::{Tried, TryId};
 use super::sync::Cause;
@@ -38,7 +39,7 @@ pub(super) struct Join {
     busy: Busy,
     reached: bool,
     /// Who is there, as far as is known.
-    member: Option<Box<str>>,
+    member: Option<Rc<str>>,
     /// All that it leads to is this node.
     is_self: bool,
     /// A person said to forget the member there: it is not tried until one runs there again.

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
+use std::rc::Rc;
 
 use super::suspicion::Suspicion;
 use crate::rng::Rng;
@@ -49,7 +50,7 @@ pub(super) struct Former {
 /// What is known of a member.
 #[derive(Clone, Debug)]
 pub struct Member {
-    pub name: Box<str>,
+    pub name: Rc<str>,
     /// Where it is reached.
     pub addr: SocketAddr,
     /// It says its IPv4 address in the 16-byte mapped form, and its address is passed on so
@@ -275,7 +276,7 @@ impl Table {
     }
 
     /// Removes the members for which `gone` says so and returns their names.
-    pub fn remove_if(&mut self, mut gone: impl FnMut(&Member) -> bool) -> Vec<Box<str>> {
+    pub fn remove_if(&mut self, mut gone: impl FnMut(&Member) -> bool) -> Vec<Rc<str>> {
         let mut names = Vec::new();
         for at in (0..self.members.len()).rev() {
             if gone(&self.members[at]) {
@@ -368,7 +369,7 @@ mod tests {
     fn removing_members_keeps_the_order_a_permutation() {
         let (mut table, mut rng) = table(&["a", "b", "c", "d", "e", "f"]);
         let gone = table.remove_if(|m| ["b", "e"].contains(&&*m.name));
-        assert_eq!(gone, ["e".into(), Box::<str>::from("b")]);
+        assert_eq!(gone, ["e".into(), Rc::<str>::from("b")]);
         let mut ring = table.ring.clone();
         ring.sort_unstable();
         assert_eq!(ring, [0, 1, 2, 3]);

@@ -49,7 +49,7 @@ use transmit::{Nonces, Outgoing};
 #[derive(Clone)]
 pub struct Config {
     /// This node's name.
-    pub node: Box<str>,
+    pub node: Rc<str>,
     /// Members that show another cluster name are refused.
     pub cluster: Box<str>,
     /// The address that others reach this node at.
@@ -105,56 +105,56 @@ pub struct Cidr {
 pub enum Event {
     /// New, or back from failed or left.
     Joined {
-        node: Box<str>,
+        node: Rc<str>,
         returned: bool,
     },
     Suspected {
-        node: Box<str>,
-        from: Box<str>,
+        node: Rc<str>,
+        from: Rc<str>,
     },
     /// Suspect, and alive after all.
     Recovered {
-        node: Box<str>,
+        node: Rc<str>,
     },
     Failed {
-        node: Box<str>,
-        from: Box<str>,
+        node: Rc<str>,
+        from: Rc<str>,
     },
     Left {
-        node: Box<str>,
+        node: Rc<str>,
     },
     /// Its metadata changed.
     Updated {
-        node: Box<str>,
+        node: Rc<str>,
     },
     /// It came back at another address.
     Moved {
-        node: Box<str>,
+        node: Rc<str>,
         from: SocketAddr,
         to: SocketAddr,
     },
     /// Its time was over, or a person said so; it is in the table no more.
     Forgotten {
-        node: Box<str>,
+        node: Rc<str>,
     },
     /// Somebody else claims this name.
     Conflict {
-        node: Box<str>,
+        node: Rc<str>,
         addr: SocketAddr,
     },
     /// A member of another cluster was refused.
     ForeignCluster {
-        node: Box<str>,
+        node: Rc<str>,
         cluster: Box<str>,
         addr: SocketAddr,
     },
     /// What a failed member had said last came by way of a peer. Serf knows no such event.
     LastTags {
-        node: Box<str>,
+        node: Rc<str>,
     },
     /// A push/pull told of a failed member that was not known here; it is in the table now.
     FoundFailed {
-        node: Box<str>,
+        node: Rc<str>,
     },
     /// A push/pull showed other tags of this node than it has now: older ones, or those of a former life.
     OwnSeen {
@@ -177,12 +177,12 @@ pub enum Event {
     },
     /// Of several probes in a row only TCP or other members got through to it.
     UdpBlocked {
-        node: Box<str>,
+        node: Rc<str>,
         addr: SocketAddr,
     },
     /// Direct pings get through again.
     UdpRestored {
-        node: Box<str>,
+        node: Rc<str>,
     },
     /// What a person wanted tried is done.
     Tried {
@@ -191,7 +191,7 @@ pub enum Event {
     },
     /// The table is full; this one was refused.
     TableFull {
-        node: Box<str>,
+        node: Rc<str>,
     },
     /// A query changed the keys, or (`changed` is false) found them as it wants them. They are to be stored; then
     /// [`Membership::handle_keys_stored`] answers it.
@@ -201,13 +201,13 @@ pub enum Event {
         /// Of the key that it is about; see [`crate::wire::crypt::Key::fingerprint`].
         fingerprint: Box<str>,
         /// The node that asks.
-        from: Box<str>,
+        from: Rc<str>,
         changed: bool,
     },
     /// A query about keys was refused.
     KeysRefused {
         change: KeyChange,
-        from: Box<str>,
+        from: Rc<str>,
         error: Box<str>,
     },
     /// [`Membership::leave`] is done; the process may end.
@@ -311,7 +311,7 @@ pub struct Membership {
     /// See [`member::Source::File`].
     file_counts_until: Option<Instant>,
     /// Failed members that time does not make forgotten.
-    kept: Vec<Box<str>>,
+    kept: Vec<Rc<str>>,
     /// Members of the state file that are still to be tried.
     rejoins: Vec<SocketAddr>,
     /// Probe rounds since the start.

@@ -3,6 +3,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::rc::Rc;
 
 use super::member::State;
 use super::probe::NACK_FROM;
@@ -27,15 +28,15 @@ pub enum Tried {
 /// What got through to a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinged {
-    pub node: Box<str>,
+    pub node: Rc<str>,
     pub addr: SocketAddr,
     pub udp: Answer,
     /// By way of other members.
     pub indirect: Answer,
     /// Whose ack came first.
-    pub via: Option<Box<str>>,
+    pub via: Option<Rc<str>>,
     /// The members that were asked to ping it for us.
-    pub relays: Vec<Box<str>>,
+    pub relays: Vec<Rc<str>>,
     /// The time is that of connecting and of the ping.
     pub tcp: Answer,
 }
@@ -50,7 +51,7 @@ pub enum Answer {
 /// A ping that is under way.
 pub(super) struct MemberPing {
     id: TryId,
-    node: Box<str>,
+    node: Rc<str>,
     addr: SocketAddr,
     started: Instant,
     pub deadline: Instant,
@@ -59,13 +60,13 @@ pub(super) struct MemberPing {
     relays: Vec<Asked>,
     udp: Option<Answer>,
     indirect: Option<Answer>,
-    via: Option<Box<str>>,
+    via: Option<Rc<str>>,
     tcp: Option<Answer>,
 }
 
 /// A member that was asked to ping it for us. Each has its own number, so that we know whose answer came.
 struct Asked {
-    node: Box<str>,
+    node: Rc<str>,
     addr: SocketAddr,
     seq: u32,
     /// It said that it had no answer, or could not be asked.
@@ -131,7 +132,7 @@ impl Membership {
             m.state == State::Alive && m.name != *me && *m.name != *node
         });
         let picked: Vec<_> = picked.iter().map(|m| (m.name.clone(), m.addr, m.vsn[1] >= NACK_FROM)).collect();
-        let ask = |(relay, addr, nack): (Box<str>, SocketAddr, bool)| {
+        let ask = |(relay, addr, nack): (Rc<str>, SocketAddr, bool)| {
             let seq = self.next_seq();
             self.send(Outgoing::IndirectPing { to: addr, node: node.into(), target, port, seq, nack });
             Asked { node: relay, addr, seq, gave_up: false }

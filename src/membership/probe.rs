@@ -3,6 +3,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::rc::Rc;
 
 use super::member::{AddrBytes, State};
 use super::transmit::Outgoing;
@@ -27,7 +28,7 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The probe that is under way.
 #[derive(Debug)]
 pub(super) struct Probe {
-    node: Box<str>,
+    node: Rc<str>,
     addr: SocketAddr,
     /// As it was when the probe began: that is what would be suspected.
     incarnation: u32,
@@ -46,7 +47,7 @@ pub(super) struct Probe {
 /// far away.
 #[derive(Debug)]
 pub(super) struct Missed {
-    node: Box<str>,
+    node: Rc<str>,
     seq: u32,
 }
 
@@ -81,7 +82,7 @@ pub(super) struct Relay {
 /// A member that was asked out of turn whether it is there.
 #[derive(Debug)]
 pub(super) struct Enquiry {
-    pub node: Box<str>,
+    pub node: Rc<str>,
     addr: SocketAddr,
     seq: u32,
     pub deadline: Instant,
@@ -377,11 +378,11 @@ impl Membership {
     }
 
     /// Asks whether it is back after all.
-    pub(super) fn enquire_revival(&mut self, now: Instant, node: Box<str>, addr: SocketAddr) {
+    pub(super) fn enquire_revival(&mut self, now: Instant, node: Rc<str>, addr: SocketAddr) {
         self.enquire(now, node, addr, Purpose::Revival);
     }
 
-    fn enquire(&mut self, now: Instant, node: Box<str>, addr: SocketAddr, purpose: Purpose) {
+    fn enquire(&mut self, now: Instant, node: Rc<str>, addr: SocketAddr, purpose: Purpose) {
         if self.enquiries.len() >= ENQUIRIES_MAX || self.enquiries.iter().any(|enquiry| enquiry.node == node)
         {
             return;

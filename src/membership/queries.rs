@@ -19,6 +19,7 @@ use core::hash::{Hash, Hasher};
 use core::net::SocketAddr;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::DefaultHasher;
+use std::rc::Rc;
 
 use super::dissemination::Broadcasts;
 use super::member::{AddrBytes, State};
@@ -243,7 +244,7 @@ impl Membership {
             // `_serf_ping` wants the acknowledgement alone.
             _ => return,
         };
-        let from = name_of(query.source_node);
+        let from: Rc<str> = name_of(query.source_node).into();
         let asked = requested_key(query.payload).map_err(|_| NOT_READABLE.into());
         match asked.and_then(|key| self.change_keys(change, key).map(|changed| (key, changed))) {
             Ok((key, changed)) => {

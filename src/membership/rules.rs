@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use std::rc::Rc;
 
 use super::member::{AddrBytes, Former};
 use super::probe::ASK_AGAIN;
@@ -21,7 +22,7 @@ const LEAVE_TIME: Duration = Duration::from_secs(30);
 
 /// A member that was forgotten, by a person's word or since its time was over, as it was last known.
 pub(super) struct Tombstone {
-    pub node: Box<str>,
+    pub node: Rc<str>,
     pub addr: SocketAddr,
     pub incarnation: u32,
     pub until: Instant,
@@ -268,7 +269,7 @@ impl Membership {
         (member.state, member.since) = (if left { State::Left } else { State::Dead }, now);
         self.changed = true;
         self.broadcast(claim.node, &Message::Dead(*claim));
-        let node: Box<str> = claim.node.into();
+        let node: Rc<str> = claim.node.into();
         self.events.push_back(if left {
             Event::Left { node }
         } else {
@@ -432,7 +433,7 @@ impl Membership {
 
     /// At each end of the probe order: members that have been gone for long leave the table (P 7.7).
     pub(super) fn forget_old(&mut self, now: Instant) {
-        let expired: Vec<Box<str>> =
+        let expired: Vec<Rc<str>> =
             self.table.members().iter().filter(|m| self.is_overdue(now, m)).map(|m| m.name.clone()).collect();
         // Others may forget them a little later, and must not bring them back until then.
         expired.iter().for_each(|node| self.bury(now, node));
@@ -464,7 +465,8 @@ impl Membership {
 
     /// Named in `members`, or at an address of `join`.
     fn is_expected(&self, member: &Member) -> bool {
-        self.config.members.contains(&member.name) || self.joins.iter().any(|join| join.is_at(member.addr))
+        self.config.members.iter().any(|name| **name == *member.name)
+            || self.joins.iter().any(|join| join.is_at(member.addr))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -249,8 +250,8 @@ impl Membership {
     }
 
     /// Failed members with these names are not forgotten when their time is over; a person may still say so.
-    pub fn set_kept(&mut self, names: &[&str]) {
-        self.kept = names.iter().map(|&name| name.into()).collect();
+    pub fn set_kept(&mut self, names: Vec<Rc<str>>) {
+        self.kept = names;
     }
 
     /// Whether others are told of it. By another's word only, it would be remembered for ever because everybody was told
@@ -319,7 +320,7 @@ impl SavedMember {
             State::Left => SavedState::Left,
         };
         Self {
-            name: member.name.clone(),
+            name: (*member.name).into(),
             addr: member.addr,
             mapped: member.mapped,
             incarnation: member.incarnation,
@@ -337,7 +338,7 @@ impl SavedMember {
 impl Forgotten {
     fn new(tombstone: &Tombstone, date: Date) -> Self {
         Self {
-            name: tombstone.node.clone(),
+            name: (*tombstone.node).into(),
             addr: tombstone.addr,
             incarnation: tombstone.incarnation,
             until: date.unix(tombstone.until).as_secs(),
@@ -351,7 +352,7 @@ impl Forgotten {
         let Self { name: node, addr, incarnation, .. } = self;
         let until = now + left;
         (!left.is_zero()).then_some(Tombstone {
-            node,
+            node: node.into(),
             addr,
             incarnation,
             until,

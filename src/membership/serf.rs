@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::dissemination::Broadcasts;
 use super::queries::Queries;
@@ -29,7 +30,7 @@ const BUFFERED_TIME: Duration = Duration::from_secs(300);
 
 /// An intent that came before its member.
 pub(super) struct Intent {
-    node: Box<str>,
+    node: Rc<str>,
     pub ltime: u64,
     /// It is to leave, not to join.
     pub leaves: bool,

@@ -96,7 +96,7 @@ mod traces {
             let meta: String = m.meta.iter().map(|b| format!("{b:02x}")).collect();
             let [a, b, c, d, e, f] = m.vsn;
             let mut row = serde_json::json!({
-                "addr": m.addr.to_string(), "incarnation": m.incarnation, "meta": meta, "name": m.name,
+                "addr": m.addr.to_string(), "incarnation": m.incarnation, "meta": meta, "name": &*m.name,
                 "state": state, "suspicion_timer": m.suspicion.is_some(), "vsn": format!("[{a} {b} {c} {d} {e} {f}]"),
             });
             if let Some(suspicion) = &m.suspicion {

@@ -2,6 +2,7 @@
 //! for them (P 7.8, 7.9).
 
 use core::net::SocketAddr;
+use std::rc::Rc;
 
 use super::member::AddrBytes;
 use super::{Config, Membership, Timer};
@@ -20,13 +21,13 @@ pub(super) enum Outgoing {
     /// `suspect`: tell it that it is suspected, at this incarnation, so that it can refute at once.
     Ping {
         to: SocketAddr,
-        node: Box<str>,
+        node: Rc<str>,
         seq: u32,
         suspect: Option<u32>,
     },
     IndirectPing {
         to: SocketAddr,
-        node: Box<str>,
+        node: Rc<str>,
         target: AddrBytes,
         port: u16,
         seq: u32,

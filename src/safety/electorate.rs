@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::Saved;
 use crate::limits::TOMBSTONES_MAX;
@@ -16,7 +17,7 @@ pub const STABLE: Duration = Duration::from_secs(60);
 /// A member as the electorate sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Voter<'a> {
-    pub name: &'a str,
+    pub name: &'a Rc<str>,
     /// It runs and was heard, or is this node.
     pub alive: bool,
     /// It did not answer lately.
@@ -53,9 +54,9 @@ pub struct Votes {
     pub suspects: usize,
     pub voters: usize,
     /// Members, or entries of `join` never reached, that are not alive. Sorted.
-    pub missing: Vec<Box<str>>,
+    pub missing: Vec<Rc<str>>,
     /// One of E that was never seen alive.
-    pub unseen: Option<Box<str>>,
+    pub unseen: Option<Rc<str>>,
     /// The one of E with the smallest name was seen alive at some time, and is not now.
     pub first_missing: bool,
 }
@@ -91,17 +92,21 @@ impl Votes {
 /// Names in one sentence.
 const NAMED_MAX: usize = 5;
 
+fn shared(names: Vec<Box<str>>) -> BTreeSet<Rc<str>> {
+    names.into_iter().map(Rc::from).collect()
+}
+
 /// E, and how it changes.
 #[derive(Debug, Default)]
 pub struct Electorate {
     /// `None`: it never was stable; all that are expected or heard of vote.
-    voters: Option<BTreeSet<Box<str>>>,
+    voters: Option<BTreeSet<Rc<str>>>,
     /// Alive at some time.
-    seen: BTreeSet<Box<str>>,
+    seen: BTreeSet<Rc<str>>,
     /// Dropped before E was stable.
-    dropped: BTreeSet<Box<str>>,
+    dropped: BTreeSet<Rc<str>>,
     /// Who is alive, since when it is so, with a majority.
-    alive: BTreeSet<Box<str>>,
+    alive: BTreeSet<Rc<str>>,
     since: Option<Instant>,
     /// When E follows; `None`: it does not.
     due: Option<Instant>,
@@ -110,13 +115,13 @@ pub struct Electorate {
 impl Electorate {
     /// A list of nobody, which gives no majority ever, is none.
     pub fn restore(saved: Saved) -> Self {
-        let voters = saved.voters.filter(|names| !names.is_empty()).map(|names| names.into_iter().collect());
-        Self { voters, seen: saved.seen.into_iter().collect(), ..Self::default() }
+        let voters = saved.voters.filter(|names| !names.is_empty()).map(shared);
+        Self { voters, seen: shared(saved.seen), ..Self::default() }
     }
 
     pub fn saved(&self) -> Saved {
-        let voters = self.voters.as_ref().map(|names| names.iter().cloned().collect());
-        Saved { voters, seen: self.seen.iter().cloned().collect() }
+        let voters = self.voters.as_ref().map(|names| names.iter().map(|name| (**name).into()).collect());
+        Saved { voters, seen: self.seen.iter().map(|name| (**name).into()).collect() }
     }
 
     /// It left or was forgotten: it has no vote any more.
@@ -137,14 +142,14 @@ impl Electorate {
     /// Takes up what is known now and counts the votes.
     pub fn update(&mut self, now: Instant, view: &View<'_>) -> Votes {
         // Not this node, which leaves: its next life reads this E, and votes in it.
-        for left in view.members.iter().filter(|member| member.left && member.name != view.me) {
+        for left in view.members.iter().filter(|member| member.left && **member.name != *view.me) {
             self.drop(left.name);
         }
         if let Some(voters) = &mut self.voters {
             voters.insert(view.me.into());
         }
-        let alive: BTreeSet<Box<str>> =
-            view.members.iter().filter(|m| m.alive).map(|m| m.name.into()).collect();
+        let alive: BTreeSet<Rc<str>> =
+            view.members.iter().filter(|m| m.alive).map(|m| m.name.clone()).collect();
         for name in &alive {
             self.dropped.remove(name);
             self.seen.insert(name.clone());
@@ -174,7 +179,7 @@ impl Electorate {
             Some(voters) => voters.clone(),
             None => self.first(view),
         };
-        let missing: Vec<Box<str>> =
+        let missing: Vec<Rc<str>> =
             voters.iter().filter(|name| !self.alive.contains(*name)).cloned().collect();
         let suspects =
             view.members.iter().filter(|m| m.alive && m.suspect && voters.contains(m.name)).count();
@@ -192,12 +197,15 @@ impl Electorate {
     }
 
     /// E at a first start.
-    fn first(&self, view: &View<'_>) -> BTreeSet<Box<str>> {
+    fn first(&self, view: &View<'_>) -> BTreeSet<Rc<str>> {
         let targets = view.targets.iter().map(|target| match target {
-            Target::Reached(name) | Target::Never(name) => name.clone(),
+            Target::Reached(name) | Target::Never(name) => (**name).into(),
         });
-        let heard_of = view.members.iter().filter(|member| !member.left).map(|member| member.name.into());
-        let all = heard_of.chain(view.expected.iter().cloned()).chain(targets).chain([view.me.into()]);
+        let heard_of = view.members.iter().filter(|member| !member.left).map(|member| member.name.clone());
+        let all = heard_of
+            .chain(view.expected.iter().map(|name| (**name).into()))
+            .chain(targets)
+            .chain([view.me.into()]);
         all.filter(|name| !self.dropped.contains(name)).collect()
     }
 
@@ -206,7 +214,7 @@ impl Electorate {
         let targets = view.targets.iter().map(|target| match target {
             Target::Reached(name) | Target::Never(name) => &**name,
         });
-        let members = view.members.iter().map(|member| member.name);
+        let members = view.members.iter().map(|member| &**member.name);
         let expected = view.expected.iter().map(|name| &**name);
         let known: BTreeSet<&str> = members.chain(expected).chain(targets).collect();
         let votes = |name: &str| self.voters.as_ref().is_some_and(|voters| voters.contains(name));

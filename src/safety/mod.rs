@@ -16,6 +16,7 @@ pub mod verify;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use std::rc::Rc;
 
 use crate::check::attempt::{Body, HttpTarget, Target};
 use crate::time::Instant;
@@ -113,7 +114,7 @@ pub enum AllDown {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     pub addr: IpAddr,
-    pub node: Box<str>,
+    pub node: Rc<str>,
 }
 
 impl Verify {

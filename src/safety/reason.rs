@@ -1,6 +1,7 @@
 //! Why something is kept as it is, as a value.
 
 use core::fmt;
+use std::rc::Rc;
 
 /// Why something is kept as it is, or told otherwise: which gate, what is missing, what a person can do. Printed by
 /// `status`, `why`, the log and PICORED_GUARD.
@@ -29,23 +30,23 @@ pub enum Reason {
     /// Gate 4: a majority is alive, but only with members that are suspected.
     Suspecting { alive: usize, suspects: usize, voters: usize },
     /// Gate 4: exactly half is alive, and this one was not tried to the end yet.
-    MissingNotTried { node: Box<str> },
+    MissingNotTried { node: Rc<str> },
     /// Gate 4: exactly half is alive, but this one still serves: it is cut off rather than dead.
-    MissingServes { node: Box<str> },
+    MissingServes { node: Rc<str> },
     /// Gate 4: less than half is alive.
     Minority { alive: usize, voters: usize, missing: Box<str> },
     /// Nothing was ever published by this node and some running instance has no verdict yet.
-    NoVerdictThere { node: Box<str> },
+    NoVerdictThere { node: Rc<str> },
     /// Table: the instance has no verdict yet.
-    NoVerdictYet { node: Box<str> },
+    NoVerdictYet { node: Rc<str> },
     /// Gate 5: its public endpoint was not tried to the end yet.
-    NotTried { node: Box<str> },
+    NotTried { node: Rc<str> },
     /// Gate 5: its public endpoint answers (PICORED_GUARD `verify`).
-    StillServes { node: Box<str> },
+    StillServes { node: Rc<str> },
     /// Gate 6: not failed for `node_down_after` yet.
-    JustFailed { node: Box<str> },
+    JustFailed { node: Rc<str> },
     /// Gate 6: back from failed, and not yet for `hold_up`.
-    JustBack { node: Box<str> },
+    JustBack { node: Rc<str> },
     /// Gate 7, `keep`: what was published stays (PICORED_GUARD `keep-last`).
     KeepLast { good: usize, needed: usize },
     /// Gate 7, `keep`, and nothing was published yet: no run.

@@ -192,7 +192,7 @@ impl Case<'_> {
             AllDown::Empty => (Vec::new(), Reason::MinUp { good, needed }),
             AllDown::Fallback(list) => {
                 let mut list: Vec<Address> =
-                    list.iter().map(|&addr| Address { addr, node: Box::default() }).collect();
+                    list.iter().map(|&addr| Address { addr, node: "".into() }).collect();
                 list.sort_unstable();
                 list.dedup();
                 (list, Reason::Fallback { good, needed })

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::check::attempt::{Outcome, Target};
 use crate::limits::VERIFY_TRIES_MAX;
@@ -25,7 +26,7 @@ pub enum Key {
     Witness(usize),
     Node {
         app: Box<str>,
-        node: Box<str>,
+        node: Rc<str>,
     },
 }
 

@@ -259,15 +259,15 @@ fn who_was_forgotten_by_time_does_not_come_back_from_a_slower_node() {
 #[test]
 fn a_failed_member_that_is_to_be_kept_is_not_forgotten_by_time() {
     let mut net = with_c_failed();
-    net.nodes[0].set_kept(&["b", "c"]);
+    net.nodes[0].set_kept(vec!["b".into(), "c".into()]);
     net.run(84 * 3600 * SECOND);
     assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Dead), None));
     let now = net.now;
     assert!(net.nodes[0].forget_member(now, "c").is_ok(), "a person's word counts all the same");
     let mut net = with_c_failed();
-    net.nodes[0].set_kept(&["c"]);
+    net.nodes[0].set_kept(vec!["c".into()]);
     net.run(4 * DAY);
-    net.nodes[0].set_kept(&[]);
+    net.nodes[0].set_kept(vec![]);
     net.run(60 * SECOND);
     assert_eq!(net.state(0, "c"), None);
 }
@@ -280,10 +280,10 @@ fn a_member_that_left_and_is_still_published_is_not_forgotten_by_time() {
     net.settle();
     net.run(10 * SECOND);
     net.stopped[2] = true;
-    net.nodes[0].set_kept(&["c"]);
+    net.nodes[0].set_kept(vec!["c".into()]);
     net.run(84 * 3600 * SECOND);
     assert_eq!((net.state(0, "c"), net.state(1, "c")), (Some(State::Left), None));
-    net.nodes[0].set_kept(&[]);
+    net.nodes[0].set_kept(vec![]);
     net.run(60 * SECOND);
     assert_eq!(net.state(0, "c"), None, "its address went");
 }

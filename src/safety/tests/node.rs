@@ -1,5 +1,7 @@
 //! Gates 1 to 4: whether this node may act at all.
 
+use std::rc::Rc;
+
 use super::*;
 use crate::membership::Evidence;
 use crate::safety::doubt::Doubt;
@@ -114,8 +116,8 @@ impl Scene {
             }
             left = letter == '-';
         }
-        let voter = |(name, alive, left): &'_ (String, bool, bool)| -> (String, bool, bool) {
-            (name.clone(), *alive, *left)
+        let voter = |(name, alive, left): &'_ (String, bool, bool)| -> (Rc<str>, bool, bool) {
+            (name.as_str().into(), *alive, *left)
         };
         let named: Vec<_> = named.iter().map(voter).collect();
         let members: Vec<Voter<'_>> = named
@@ -243,7 +245,7 @@ fn a_file_that_names_nobody_or_not_this_node_gives_it_a_vote_all_the_same() {
 }
 
 fn votes(alive: usize, missing: &[&str]) -> Votes {
-    let missing: Vec<Box<str>> = missing.iter().map(|&name| name.into()).collect();
+    let missing: Vec<Rc<str>> = missing.iter().map(|&name| name.into()).collect();
     Votes { alive, suspects: 0, voters: alive + missing.len(), missing, unseen: None, first_missing: false }
 }
 
