@@ -14,6 +14,7 @@
 
 // layer 1: what everybody may use
 pub mod limits;
+pub mod queue;
 pub mod rng;
 pub mod time;
 // layer 2: bytes and messages, no state, no clock

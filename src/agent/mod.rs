@@ -36,7 +36,7 @@ use crate::membership::{Member, Membership, QueryId, ResolveId, SendError, Strea
 use crate::rng::{Rng, Seed};
 use crate::time::{Date, Instant, earliest};
 use crate::wire::crypt::KeyRing;
-use crate::{check, delivery, membership, safety};
+use crate::{check, delivery, membership, queue, safety};
 use attempts::Attempts;
 use end::Ending;
 use events::{Ring, Wall};
@@ -501,7 +501,7 @@ impl Agent {
         self.membership.poll_transmit(now, buf)
     }
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front().or_else(|| self.membership.poll_action().map(Action::Membership))
+        queue::pop(&mut self.actions).or_else(|| self.membership.poll_action().map(Action::Membership))
     }
     /// What delivery looked at last, or would now.
     fn world<'a>(&'a self, now: Instant, members: &'a [&'a Member]) -> World<'a> {

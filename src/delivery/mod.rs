@@ -27,6 +27,7 @@ use std::rc::Rc;
 use crate::check::AppState;
 use crate::check::attempt::Exit;
 use crate::membership::Member;
+use crate::queue;
 use crate::rng::Rng;
 use crate::safety::{Address, Reason, Verdict};
 use crate::time::{Instant, earliest};
@@ -474,7 +475,7 @@ impl Delivery {
         self.end = End::Leaving;
     }
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.out.actions.pop_front()
+        queue::pop(&mut self.out.actions)
     }
     pub fn next_deadline(&self) -> Option<Instant> {
         let window = self.members.as_ref().and_then(Coalescer::deadline);

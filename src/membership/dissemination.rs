@@ -60,6 +60,9 @@ impl Broadcasts {
         }
         if any {
             self.queue.retain(|b| b.sent < limit);
+            if self.queue.len() < self.queue.capacity() / 4 {
+                self.queue.shrink_to(2 * self.queue.len()); // many at once, after a join, are rare
+            }
             self.queue.sort_unstable_by_key(order);
         }
     }

@@ -28,6 +28,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::limits;
+use crate::queue;
 use crate::rng::{Rng, Seed};
 use crate::time::{Instant, earliest};
 use crate::wire::crypt::KeyRing;
@@ -534,11 +535,11 @@ impl Membership {
 
     /// What to do for membership, besides sending datagrams.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        queue::pop(&mut self.actions)
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        queue::pop(&mut self.events)
     }
 
     /// When [`Membership::handle_timeout`] is to be called at the latest.
