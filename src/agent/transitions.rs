@@ -24,7 +24,7 @@ pub enum Change {
 
 struct Known {
     node: Rc<str>,
-    app: Box<str>,
+    app: Rc<str>,
     state: AppState,
 }
 
@@ -34,8 +34,8 @@ pub struct Transitions(Vec<Known>);
 
 impl Transitions {
     /// The tag of `app` on `node` says `state`. `settled`: this node is past gate 1.
-    pub fn learn(&mut self, node: &str, app: &str, state: AppState, settled: bool) -> Change {
-        let place = self.0.binary_search_by(|known| (&*known.node, &*known.app).cmp(&(node, app)));
+    pub fn learn(&mut self, node: &Rc<str>, app: &str, state: AppState, settled: bool) -> Change {
+        let place = self.0.binary_search_by(|known| (&*known.node, &*known.app).cmp(&(&**node, app)));
         let previous = match place {
             Ok(index) => match self.0.get_mut(index) {
                 // Unknown is no verdict, and replaces none.
@@ -43,7 +43,10 @@ impl Transitions {
                 _ => return Change::Nothing,
             },
             Err(index) => {
-                self.0.insert(index, Known { node: node.into(), app: app.into(), state });
+                // Most nodes have the same few apps.
+                let same = self.0.iter().find(|known| *known.app == *app).map(|known| known.app.clone());
+                let app = same.unwrap_or_else(|| app.into());
+                self.0.insert(index, Known { node: node.clone(), app, state });
                 return if state == AppState::Unknown { Change::Nothing } else { Change::Learned };
             }
         };
@@ -72,7 +75,7 @@ mod tests {
 
     fn changes(settled: bool, states: &[AppState]) -> Vec<Change> {
         let mut transitions = Transitions::default();
-        states.iter().map(|&state| transitions.learn("fra1", "web", state, settled)).collect()
+        states.iter().map(|&state| transitions.learn(&"fra1".into(), "web", state, settled)).collect()
     }
 
     #[test]
@@ -96,21 +99,21 @@ mod tests {
     #[test]
     fn instances_are_kept_apart_and_forgotten_with_their_node() {
         let mut transitions = Transitions::default();
-        transitions.learn("a", "web", Up, true);
-        transitions.learn("b", "web", Up, true);
-        assert_eq!(transitions.learn("a", "db", Down, true), Change::Learned);
+        transitions.learn(&"a".into(), "web", Up, true);
+        transitions.learn(&"b".into(), "web", Up, true);
+        assert_eq!(transitions.learn(&"a".into(), "db", Down, true), Change::Learned);
         transitions.forget("a");
-        assert_eq!(transitions.learn("a", "web", Down, true), Change::Learned);
-        assert_eq!(transitions.learn("b", "web", Down, true), Change::News);
+        assert_eq!(transitions.learn(&"a".into(), "web", Down, true), Change::Learned);
+        assert_eq!(transitions.learn(&"b".into(), "web", Down, true), Change::News);
     }
 
     #[test]
     fn a_node_that_shows_ever_new_apps_does_not_fill_the_memory() {
         let mut transitions = Transitions::default();
-        transitions.learn("b", "web", Up, true);
+        transitions.learn(&"b".into(), "web", Up, true);
         for n in 0..1_000 {
             let app = format!("app{n}");
-            transitions.learn("a", &app, Up, true);
+            transitions.learn(&"a".into(), &app, Up, true);
             transitions.keep("a", |known| known == app);
         }
         assert_eq!(transitions.0.len(), 2);

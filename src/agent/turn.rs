@@ -140,7 +140,7 @@ impl Agent {
         for (name, value) in serf::tags(&member.meta) {
             let Some(app) = name.strip_prefix("a.") else { continue };
             let Some((state, forced)) = view::parse_state(value) else { continue };
-            let change = self.transitions.learn(node, app, state, settled);
+            let change = self.transitions.learn(&member.name, app, state, settled);
             if change != Change::Nothing {
                 told.push((change, app_occurrence(member, app, state), forced));
             }
