@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::daemon::wait_for;
-use crate::room::{Room, SOON, can_test, config, shipped};
+use crate::room::{BUSYBOX_STATIC, Room, SOON, can_test, config, shipped};
 
 /// Until cron's next look, and what it starts then, on a busy machine.
 const MINUTE: Duration = Duration::from_secs(60 + 20);
@@ -23,7 +23,7 @@ impl Cron {
     const fn program(self) -> &'static str {
         match self {
             Self::Debian => "cron",
-            Self::Busybox => "busybox crond",
+            Self::Busybox => BUSYBOX_STATIC,
         }
     }
 
@@ -34,7 +34,9 @@ impl Cron {
         let own = lines.replace("* * * * * root ", "* * * * * ").replace("@reboot", "#@reboot");
         let (path, table, daemon) = match self {
             Self::Debian => ("etc/cron.d/picored", &lines, "cron"),
-            Self::Busybox => ("var/spool/cron/crontabs/root", &own, "busybox crond -b -L /var/log/crond"),
+            Self::Busybox => {
+                ("var/spool/cron/crontabs/root", &own, "busybox-static crond -b -L /var/log/crond")
+            }
         };
         let mut all = vec![(path, table.as_str())];
         all.extend(files);

@@ -17,6 +17,14 @@ pub const STATE: &str = "var/lib/picored/state.json";
 /// What it waits for is done at once on an idle machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// As rooms have it: one with crond, which not every busybox is built with.
+pub const BUSYBOX_STATIC: &str = "busybox-static";
+
+/// Where `scripts/setup` puts it.
+fn busybox_static() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(BUSYBOX_STATIC)
+}
+
 pub struct Room {
     folder: Folder,
     holder: Child,
@@ -33,10 +41,9 @@ pub fn shipped(path: &str) -> String {
 /// Whether all of `programs` are there, and rooms can be made; if not, that is said.
 pub fn can_test(programs: &[&str]) -> bool {
     for program in ["unshare", "nsenter", "ip"].iter().chain(programs) {
-        let (name, args) = program.split_once(' ').map_or((*program, None), |(name, arg)| (name, Some(arg)));
-        let script = match args {
-            Some(applet) => format!("{name} {applet} --help"),
-            None => format!("command -v {name}"),
+        let script = match *program {
+            BUSYBOX_STATIC => format!("test -x {}", busybox_static().display()),
+            name => format!("command -v {name}"),
         };
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let found = Command::new("sh").args(["-c", &script]).env("PATH", path).output().expect("a shell");
@@ -83,7 +90,8 @@ impl Room {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
         }
         let out = fs::File::create(folder.file("out")).expect("own folder");
-        let own = format!("{} {} {} {}", script("room"), root.display(), own.display(), picored());
+        let (room, busybox) = (script("room"), busybox_static());
+        let own = format!("{room} {} {} {} {}", root.display(), own.display(), picored(), busybox.display());
         let spaces = "unshare --mount --pid --net --uts --ipc --fork --kill-child=KILL";
         let command = match &cgroup {
             None => format!("exec {spaces} sh {own}"),
