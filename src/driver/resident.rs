@@ -21,26 +21,28 @@ pub fn give_back() -> u64 {
 /// `unsafe`, because of memory that has contents of its own; here the kernel itself has just said that there is none.
 #[allow(unsafe_code)]
 fn give_back_one(start: usize, length: usize) -> bool {
-    // SAFETY: `clean` gives mappings of a file that cannot be written to and hold no page of our own ("Anonymous: 0"), so
-    // that reading them gives the same bytes afterwards. The only thread is this one: nothing was mapped since.
+    // SAFETY: `clean` gives mappings of a file that cannot be written to and hold no page of our own, neither in memory
+    // nor in swap, so that reading them gives the same bytes afterwards. The only thread is this one: nothing was mapped since.
     unsafe { rustix::mm::madvise(start as *mut _, length, rustix::mm::Advice::LinuxDontNeed).is_ok() }
 }
 
 /// Where the mappings of files begin that are not writable and have no page of our own; their length, and how many KiB
 /// of them are mapped. Relocated pointers are written by the program's first instructions: such a mapping stays, though
-/// it is read-only by now.
+/// it is read-only by now, and also while these pages are in swap.
 fn clean(smaps: &str) -> impl Iterator<Item = (usize, usize, u64)> {
     let mut found = None;
-    let mut kib = 0;
+    let (mut kib, mut own) = (0, 0);
     smaps.lines().filter_map(move |line| {
         if let Some(text) = line.strip_prefix("Rss:") {
             kib = number(text)?;
         } else if let Some(text) = line.strip_prefix("Anonymous:") {
-            let (start, length) = found.take().filter(|_| kib > 0 && number(text) == Some(0))?;
+            own = number(text)?;
+        } else if let Some(text) = line.strip_prefix("Swap:") {
+            let (start, length) = found.take().filter(|_| kib > 0 && own == 0 && number(text) == Some(0))?;
             return Some((start, length, kib));
         } else if let Some(range) = mapping(line) {
             found = range;
-            kib = 0;
+            (kib, own) = (0, u64::MAX);
         }
         None
     })
@@ -69,25 +71,39 @@ mod tests {
 55558edb4000-55558edb5000 rw-p 00000000 00:00 0                          [heap]
 Rss:                   4 kB
 Anonymous:             4 kB
+Swap:                  0 kB
 7f68e6cc9000-7f68e6ccb000 r--p 00000000 00:00 0                          [vvar]
 Rss:                   8 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 7f68e6cd6000-7f68e6e05000 r-xp 00009000 fe:01 1050                       /usr/local/bin/picored
 Size:               1212 kB
 Rss:                1156 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd ex mr mw me
 7f68e6e05000-7f68e6e1f000 r--p 00138000 fe:01 1050                       /usr/local/bin/with a name - and spaces
 Rss:                 104 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 7f68e6e1f000-7f68e6e28000 r--p 00152000 fe:01 1050                       /usr/local/bin/picored
 Rss:                  36 kB
 Anonymous:            36 kB
+Swap:                  0 kB
 7f68e6e28000-7f68e6e29000 rw-p 00152000 fe:01 1050                       /usr/local/bin/picored
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 7f68e6e30000-7f68e6e40000 r--p 00000000 fe:01 77                         /never/touched
 Rss:                   0 kB
+Anonymous:             0 kB
+Swap:                  0 kB
+7f68e6e50000-7f68e6e58000 r--p 00152000 fe:01 1050                       /swapped/out
+Rss:                   4 kB
+Anonymous:             0 kB
+Swap:                 28 kB
+7f68e6e60000-7f68e6e68000 r--p 00000000 fe:01 1051                       /nothing/said/of/swap
+Rss:                   4 kB
 Anonymous:             0 kB
 ";
 

@@ -21,6 +21,7 @@ use picored::wire::{Ack, Alive, Claim, Message, Ping, Source};
 const KEY: &[u8; 32] = b"picored measures its own memory!";
 const VSN: [u8; 6] = [1, 5, 2, 2, 5, 5];
 const PUSH_PULL: Duration = Duration::from_secs(30);
+const NEWS: Duration = Duration::from_secs(10);
 const STREAM_TIME: Duration = Duration::from_secs(10);
 
 struct Player {
@@ -201,7 +202,7 @@ impl Crowd {
 
     fn tell_news(&self, rate: u32) {
         for turn in 0_u32.. {
-            thread::sleep(Duration::from_secs(10) / rate);
+            thread::sleep(NEWS / rate);
             let mut players = self.players.lock().expect("no panic");
             let (i, from) = (random(players.len()), random(players.len()));
             let from = players[from].name.clone();

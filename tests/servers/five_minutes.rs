@@ -68,7 +68,8 @@ fn the_readme_leads_to_a_cluster_of_three() {
         .0;
     let shown = next(&mut blocks, "json");
     assert!(shown.contains("the key that init made"));
-    desk.write("/root/picored.json", &shown.replace("the key that init made", key));
+    let home = desk.run("printf %s ~");
+    desk.write(&format!("{home}/picored.json"), &shown.replace("the key that init made", key));
     assert_eq!(desk.run("stat -c %a ~/picored.json"), "600\n");
 
     // 3. The DNS key.
@@ -78,7 +79,7 @@ fn the_readme_leads_to_a_cluster_of_three() {
     name_server.run("named -u root -c /etc/named.conf");
     let secret = name_server.run("sed -n 's/.*secret \"\\(.*\\)\";/\\1/p' /etc/bind.key");
     let env = next(&mut blocks, "text");
-    desk.write("/root/dns.env", &format!("{}\n", env.replace("SECRET", secret.trim())));
+    desk.write(&format!("{home}/dns.env"), &format!("{}\n", env.replace("SECRET", secret.trim())));
     wait_for("BIND to answer", || desk.try_run("dig +time=1 @192.0.2.53 example.com SOA").then_some(()));
 
     // 5. Copy both, and look.
@@ -101,15 +102,15 @@ fn the_readme_leads_to_a_cluster_of_three() {
     let said = desk.run(members);
     assert!(SERVERS.iter().all(|server| said.contains(server)), "{said}");
     let events = events.split('#').next().unwrap_or_default();
-    desk.run(&format!("{events} >/root/events 2>&1 </dev/null &"));
-    wait_for("events that were", || desk.try_run("grep -q . /root/events").then_some(()));
+    desk.run(&format!("{events} >~/events 2>&1 </dev/null &"));
+    wait_for("events that were", || desk.try_run("grep -q . ~/events").then_some(()));
 
     // "And now stop a web server."
     net.at("par1").run("nginx -s stop");
     wait_up_to(Duration::from_secs(120), "par1 to go from DNS", || {
         (dns(desk) == ["192.0.2.5", "203.0.113.10"]).then_some(())
     });
-    wait_for("the event", || desk.try_run("grep -q 'web is down at par1' /root/events").then_some(()));
+    wait_for("the event", || desk.try_run("grep -q 'web is down at par1' ~/events").then_some(()));
     wait_for("a mail about it", || {
         SERVERS
             .iter()
