@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Folder, free_addr, picored, wait_for};
+use crate::daemon::{Daemon, Folder, free_addr, picored, wait_for, wait_for_quiet};
 use crate::web::Web;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -89,6 +89,7 @@ fn records_follow_the_web_servers_and_the_nodes() {
     cluster.webs[1].set_up(true);
     cluster.wait_for_records("192.0.2.1 192.0.2.2 192.0.2.3");
 
+    wait_for_quiet(&cluster.nodes);
     cluster.nodes[2].kill();
     cluster.wait_for_records("192.0.2.1 192.0.2.2");
     assert_eq!(cluster.nodes[0].member_state("n3"), "failed");
@@ -122,9 +123,7 @@ fn when_the_runner_dies_another_node_runs_the_handler() {
     let runner = cluster.runner();
     let i = (0..3).find(|i| format!("n{}", i + 1) == runner).expect("the runner is one of the three");
     // Killed before everybody knows that its run is over, it would be waited for: its timeout and 10 s more.
-    for node in &cluster.nodes {
-        wait_for("the run's end to be known", SOON, || node.tag(&runner, "h.dns.web").starts_with("i:"));
-    }
+    wait_for_quiet(&cluster.nodes);
     cluster.nodes[i].kill();
     let rest: Vec<String> = (0..3).filter(|&j| j != i).map(|j| format!("192.0.2.{}", j + 1)).collect();
     cluster.wait_for_records(&rest.join(" "));
@@ -147,6 +146,7 @@ fn a_node_that_leaves_is_withdrawn_and_not_called_failed() {
 fn a_quick_restart_is_noticed_by_nobody() {
     let mut cluster = Cluster::new(3, "");
     cluster.wait_for_records("192.0.2.1 192.0.2.2 192.0.2.3");
+    wait_for_quiet(&cluster.nodes);
     let (runs, runner) = (cluster.runs(), cluster.runner());
     // Not the runner: what it last told is in no state file yet.
     let i = (0..3).find(|i| format!("n{}", i + 1) != runner).expect("there is one runner at most");

@@ -5,6 +5,7 @@ mod ports;
 #[path = "skip.rs"]
 mod skip;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -261,6 +262,24 @@ pub fn signal(pid: u32, which: Signal) {
 
 pub fn picored() -> &'static str {
     env!("CARGO_BIN_EXE_picored")
+}
+
+/// Waits until no handler of the nodes is busy and each knows of all what they say of themselves: what is killed
+/// then leaves no run behind whose end nobody heard of.
+pub fn wait_for_quiet(nodes: &[Daemon]) {
+    wait_for("no run and equal knowledge", Duration::from_secs(30), || {
+        let idle = |node: &Daemon| {
+            node.status()["handlers"].as_array().into_iter().flatten().all(|h| h["phase"] == "idle")
+        };
+        let tags = |node: &Daemon| {
+            let members = node.ask("members").unwrap_or_default();
+            let of = |m: &Value| (m["name"].to_string(), m["tags"].to_string());
+            let running =
+                members["members"].as_array().into_iter().flatten().filter(|m| m["state"] == "alive");
+            running.map(of).collect::<BTreeMap<_, _>>()
+        };
+        nodes.iter().all(idle) && nodes.iter().all(|node| tags(node) == tags(&nodes[0]))
+    });
 }
 
 /// Looks again and again until it is so.

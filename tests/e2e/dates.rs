@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::daemon::{Daemon, Folder, picored, skip, wait_for};
+use crate::daemon::{Daemon, Folder, picored, skip, wait_for, wait_for_quiet};
 
 /// Time costs nothing where all goes well; a loaded machine is slow.
 const SOON: Duration = Duration::from_secs(90);
@@ -95,16 +95,17 @@ impl Trouble {
         let mut cluster = Cluster::new_with(4, "", |i| dates[i].command(preload));
         cluster.wait_for_records("192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4");
         let pids = cluster.nodes.iter().map(Daemon::pid).collect();
+        wait_for_quiet(&cluster.nodes);
         cluster.nodes[3].kill();
         cluster.wait_for_records("192.0.2.1 192.0.2.2 192.0.2.3");
         let runner = cluster.runner();
         let jumper = (0..3).find(|i| format!("n{}", i + 1) != runner).expect("there is one runner at most");
+        // Who runs is not forgotten; and failures that come later are the jumps'.
+        wait_for("all to have seen it fail", SOON, || {
+            cluster.nodes[..3].iter().all(|node| node.log().contains("event=node-failed"))
+        });
         assert!(cluster.nodes[jumper].run(&["forget", "n4"]).status.success());
         let mut trouble = Self { cluster, dates, preload, jumper, failures: 0, pids };
-        // Those that come later are the jumps'.
-        wait_for("all to have seen it fail", SOON, || {
-            trouble.cluster.nodes[..3].iter().all(|node| node.log().contains("event=node-failed"))
-        });
         trouble.failures = trouble.count_failures();
         trouble
     }
@@ -186,6 +187,7 @@ impl Trouble {
 
     /// It ends, the date jumps, it begins anew.
     fn restart(&mut self, days: i64) {
+        wait_for_quiet(&self.cluster.nodes[..3]);
         let node = &mut self.cluster.nodes[self.jumper];
         assert_eq!(node.run(&["stop"]).status.code(), Some(0));
         assert_eq!(node.wait(SOON), Some(0));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Folder, free_addr, picored, skip, wait_for};
+use crate::daemon::{Daemon, Folder, free_addr, picored, skip, wait_for, wait_for_quiet};
 use crate::web::Web;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -316,6 +316,7 @@ fn upgrade(role: Role) {
         node.start_as(Command::new(&program));
     }
     pair.wait_for_records("192.0.2.1 192.0.2.2");
+    wait_for_quiet(&pair.nodes);
     let upgraded = match role {
         Role::Runner => pair.runner(),
         Role::Other => 1 - pair.runner(),
