@@ -19,7 +19,7 @@ use crate::safety::quorum::{Proof, Quorum, may_withdraw};
 use crate::safety::settle::Settle;
 use crate::safety::table::{Case, Tried, decide};
 use crate::safety::verify::{Key, Last, Step, Tries, VERIFY_EVERY, Wanted};
-use crate::safety::{self, Address, OnNoQuorum, Reason, Verdict};
+use crate::safety::{self, Address, Addresses, OnNoQuorum, Reason, Verdict};
 use crate::time::{Instant, earliest};
 use crate::view::{self, Instance};
 use crate::wire::serf;
@@ -34,7 +34,7 @@ const WITNESS_COUNTS: Duration = Duration::from_secs(30);
 /// What is known of the outside of one app, by a handler's runs.
 struct Known<'a> {
     /// P.
-    published: Option<&'a [Address]>,
+    published: Option<&'a Addresses>,
     /// See [`Case::learns`].
     learns: bool,
     /// See [`Case::released`].
@@ -193,14 +193,30 @@ impl Gates {
         };
         let node_down_after = self.config.node_down_after;
         let policy = &own.policy;
-        let case =
-            Case { now, me, instances, published, learns, released, policy, node_down_after, tried: &tried };
+        let case = Case {
+            now,
+            me,
+            instances,
+            published: published.map(|set| &**set),
+            learns,
+            released,
+            policy,
+            node_down_after,
+            tried: &tried,
+        };
         let mut verdict = decide(&case);
+        if self.config.on_no_quorum != OnNoQuorum::WithdrawSelf {
+            verdict.withdraw = None;
+        }
+        // One set in memory, not one more like it.
+        if let Some(same) = published.filter(|set| verdict.publish.as_ref() == Some(set)) {
+            verdict.publish = Some(same.clone());
+        }
         let percent = self.config.max_remove.filter(|_| !self.is_forced(now, own, handler));
         let window = self.windows.entry((app.clone(), handler.into())).or_default();
         // What is seen before this node may act is no measure of what it takes away.
         match may_act {
-            true => window.apply(now, percent, published, is_told, &mut verdict),
+            true => window.apply(now, percent, case.published, is_told, &mut verdict),
             false => window.pause(now),
         }
         verdict
@@ -400,7 +416,8 @@ impl Agent {
     pub(super) fn weigh(&mut self, now: Instant) {
         let may_act = self.may_act.is_ok();
         let mut told = Vec::new();
-        let mut situations = Vec::with_capacity(self.apps.len());
+        let mut situations = core::mem::take(&mut self.situations);
+        situations.clear(); // before new ones are made: a large cluster's are large
         for own in &mut self.apps {
             let name = own.app.config().name.clone();
             let instances = view::instances(&name, self.membership.members());
@@ -408,33 +425,36 @@ impl Agent {
             // What was forgotten by a person's word, or after it left, no gate keeps, unless it is another's by now: a node
             // that was renamed.
             let is_held = |address: &Address| instances.iter().any(|i| i.addrs.contains(&address.addr));
-            let known = |published: &Option<Vec<Address>>| -> Option<Vec<Address>> {
-                let is_known = |address: &&Address| {
-                    !self.membership.is_forgotten(now, &address.node) || is_held(address)
-                };
-                published.as_ref().map(|published| published.iter().filter(is_known).cloned().collect())
+            let known = |published: &Option<Addresses>| -> Option<Addresses> {
+                let is_known =
+                    |address: &Address| !self.membership.is_forgotten(now, &address.node) || is_held(address);
+                let published = published.as_ref()?;
+                Some(match published.iter().all(is_known) {
+                    true => published.clone(),
+                    false => published.iter().filter(|address| is_known(address)).cloned().collect(),
+                })
             };
-            let mut decide = |handler: &str, published: Option<&[Address]>| {
+            let mut decide = |handler: &str, published: Option<&Addresses>| {
                 let released = self.delivery.is_released(now, handler, &name);
                 let learns = published.is_none() && self.delivery.learns(handler, &name);
                 let known = Known { published, learns, released };
                 let is_told = |set: &[Address]| self.delivery.has_told(handler, &name, set);
                 self.gates.decide(now, me, own, &instances, handler, known, is_told, may_act)
             };
-            let verdict = decide("", known(&own.published).as_deref());
+            let verdict = decide("", known(&own.published).as_ref());
             let of_handlers = own.published_by.iter();
             let of_handlers = of_handlers
-                .map(|(handler, published)| (handler.clone(), decide(handler, known(published).as_deref())))
+                .map(|(handler, published)| (handler.clone(), decide(handler, known(published).as_ref())))
                 .collect();
             // Before this node may act, a guard holds nothing that would not be held anyway.
             if may_act && own.guard != verdict.guard {
                 told.push(news::of_guard(now, &name, verdict.guard.as_ref()));
                 own.guard = verdict.guard.clone();
             }
-            if let Some(publish) = verdict.publish.as_ref().filter(|_| may_act)
-                && own.goal.as_ref() != Some(publish)
-            {
-                told.push(news::published(now, &name, publish));
+            if let Some(publish) = verdict.publish.as_ref().filter(|_| may_act) {
+                if own.goal.as_ref() != Some(publish) {
+                    told.push(news::published(now, &name, publish));
+                }
                 own.goal = Some(publish.clone());
             }
             let why = match own.app.has_instance() {

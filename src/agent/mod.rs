@@ -235,13 +235,13 @@ struct OwnApp {
     shown: (AppState, bool),
     /// P: what this node takes the outside to show. It follows what a handler told with success, here or, by its
     /// record, on another node; where no handler tells this app, it follows G.
-    published: Option<Vec<safety::Address>>,
+    published: Option<safety::Addresses>,
     /// P of each handler, where more than one tells this app.
-    published_by: Vec<(Box<str>, Option<Vec<safety::Address>>)>,
+    published_by: Vec<(Box<str>, Option<safety::Addresses>)>,
     /// The handlers that tell it.
     told_by: Vec<Box<str>>,
     /// G as people were told of it last.
-    goal: Option<Vec<safety::Address>>,
+    goal: Option<safety::Addresses>,
     /// The gate that people were told of last.
     guard: Option<safety::Reason>,
 }

@@ -211,7 +211,8 @@ impl Agent {
         let sets = self.apps.iter().flat_map(|own| {
             own.published.iter().chain(own.published_by.iter().filter_map(|(_, set)| set.as_ref()))
         });
-        let mut names: Vec<Rc<str>> = sets.flatten().map(|address| address.node.clone()).collect();
+        let mut names: Vec<Rc<str>> =
+            sets.flat_map(|set| set.iter()).map(|address| address.node.clone()).collect();
         names.sort_unstable();
         names.dedup();
         self.membership.set_kept(names);

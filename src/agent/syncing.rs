@@ -6,7 +6,7 @@ use crate::agent::{Agent, ClientId};
 use crate::control::{SyncJob, Synced, error_line, reply_line};
 use crate::delivery::{Config, HandlerStatus, Mode, Place, Waiting, rehearsal};
 use crate::membership::Member;
-use crate::safety::Address;
+use crate::safety::{Address, Addresses};
 use crate::time::Instant;
 
 impl Agent {
@@ -118,7 +118,7 @@ impl Agent {
     }
 
     /// What the outside is taken to show by this handler.
-    pub(super) fn told_by(&self, handler: &str, app: &str) -> Option<Vec<Address>> {
+    pub(super) fn told_by(&self, handler: &str, app: &str) -> Option<Addresses> {
         let by = self.delivery.published_by(app);
         by.into_iter().find(|(name, _)| **name == *handler).and_then(|(_, set)| set)
     }

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use super::{AppSituation, EventKind, Occurrence};
 use crate::check::AppState;
-use crate::safety::Address;
+use crate::safety::{Address, Addresses};
 
 /// An address, and whether it is called `up`.
 pub type Call = (Address, bool);
@@ -26,12 +26,11 @@ pub fn is_wanted(outside: &[Address], goal: &[Address], addr: IpAddr) -> bool {
 }
 
 /// What `outside` is after the call.
-pub fn after(outside: &mut Vec<Address>, (entry, up): Call) {
-    outside.retain(|other| other.addr != entry.addr);
-    if up {
-        outside.push(entry);
-        outside.sort_unstable();
-    }
+pub fn after(outside: &[Address], (entry, up): Call) -> Addresses {
+    let others = outside.iter().filter(|other| other.addr != entry.addr).cloned();
+    let mut after: Vec<Address> = others.chain(up.then(|| entry.clone())).collect();
+    after.sort_unstable();
+    after.into()
 }
 
 /// `outside`, but of the addresses in `doubtful` the opposite of what `goal` wants, so that each of them is called.

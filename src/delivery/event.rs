@@ -15,7 +15,7 @@ use super::{
     AppSituation, Config, EventKind, HandlerStatus, LastRun, Mode, Occurrence, Place, ReportKind, World,
 };
 use crate::limits::{HANDLER_QUEUE_AGE_MAX, HANDLER_QUEUE_MAX};
-use crate::safety::Address;
+use crate::safety::{Address, Addresses};
 use crate::time::{Instant, earliest};
 use crate::wire::serf;
 
@@ -289,7 +289,7 @@ impl Queue {
     }
 
     /// What an event handler is told of the app's set (4.1), and the gate that made it.
-    fn set(&self, situation: &AppSituation) -> (Vec<Address>, &'static str) {
+    fn set(&self, situation: &AppSituation) -> (Addresses, &'static str) {
         let gated = self.gated_apps.iter().find(|(app, _)| *app == situation.name);
         if let Some(verdict) = gated.map(|(_, handler)| situation.verdict_for(handler))
             && let Some(gated) = &verdict.publish
@@ -301,7 +301,7 @@ impl Queue {
             good.flat_map(|i| i.addrs.iter().map(|&addr| Address { addr, node: i.node.clone() })).collect();
         set.sort_unstable();
         set.dedup_by_key(|entry| entry.addr);
-        (set, "")
+        (set.into(), "")
     }
 
     pub fn ended(&mut self, now: Instant, config: &Config, meaning: Meaning, last: LastRun, out: &mut Out) {

@@ -2,7 +2,6 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::borrow::Cow;
 
 use super::calls::{self, Call};
 use super::differs::Differs;
@@ -15,7 +14,7 @@ use super::saved::SavedJob;
 use super::verify::Verify;
 use super::waiting::{Unseen, Waiting};
 use super::{AppSituation, Config, HandlerStatus, LastRun, Mode, Place, ReportKind, World, learn};
-use crate::safety::Address;
+use crate::safety::{Address, Addresses};
 use crate::time::{Instant, earliest};
 
 /// A person's `sync` lapses if nothing lets it run for so long: nobody expects it any more.
@@ -26,7 +25,7 @@ pub struct Job {
     pub ledger: Ledger,
     /// P: what the outside shows as far as this node knows; `None`: it does not know. It follows success (the greatest
     /// record's, too), not what is about to be told: otherwise `keep` would keep what the outside never showed.
-    pub outside: Option<Vec<Address>>,
+    pub outside: Option<Addresses>,
     /// Number of the run that told it.
     pub outside_lc: u32,
     /// Since when a run is due (and it is this node's turn): the debounce counts from here.
@@ -59,7 +58,7 @@ pub struct Job {
 /// What the run under way tells.
 struct Current {
     lc: u32,
-    set: Vec<Address>,
+    set: Addresses,
     /// `picored1`: the one address.
     call: Option<Call>,
     /// Seconds since 1970 when it began.
@@ -79,8 +78,8 @@ enum Due {
 }
 
 /// What is to be told.
-struct Plan<'a> {
-    goal: Cow<'a, [Address]>,
+struct Plan {
+    goal: Addresses,
     /// Without quorum: P less the own addresses. Each node does that for itself.
     withdraws: bool,
 }
@@ -91,7 +90,7 @@ impl Job {
         Self {
             app: app.into(),
             ledger: Ledger::new(format!("h.{}.{app}", config.name), Kind::Set),
-            outside: fresh.then(Vec::new),
+            outside: fresh.then(Addresses::default),
             outside_lc: 0,
             due_since: None,
             in_round: false,
@@ -115,7 +114,7 @@ impl Job {
     /// Without quorum this node may take itself away, but not while one that it sees running shows that it can act:
     /// that one sees it, too, and would put it back again and again. `picored1` runs nothing without quorum (4.1): its
     /// calls are about differences, and two nodes that each take themselves away would leave nothing.
-    fn plan<'a>(&self, situation: &'a AppSituation, world: &World<'_>, config: &Config) -> Option<Plan<'a>> {
+    fn plan(&self, situation: &AppSituation, world: &World<'_>, config: &Config) -> Option<Plan> {
         let is_alone = config.place != Place::One || self.runner(world, config).is_none();
         let may_withdraw = world.may_withdraw && config.mode == Mode::Sync && is_alone;
         plan(situation, world, config, may_withdraw)
@@ -135,7 +134,7 @@ impl Job {
             && let (Some(plan), Some(greatest)) = (&plan, &self.ledger.greatest)
             && self.told(world, around.config) == Told::Set(hash(&plan.goal))
         {
-            (self.outside, self.outside_lc) = (Some(plan.goal.to_vec()), greatest.lc);
+            (self.outside, self.outside_lc) = (Some(plan.goal.clone()), greatest.lc);
             self.round.clear();
         }
         let unseen = situation.and_then(|situation| self.unseen(now, world, situation, around.config));
@@ -210,7 +209,7 @@ impl Job {
             return false;
         }
         let with_own = with(outside, situation.addresses_of(world.node));
-        let mut sets = [outside, &with_own].map(|set| {
+        let mut sets = [&outside[..], &with_own].map(|set| {
             let is_its = |entry: &Address| {
                 let mut its = situation.addresses_of(&greatest.node);
                 *entry.node == *greatest.node || its.any(|other| other.addr == entry.addr)
@@ -218,7 +217,7 @@ impl Job {
             set.iter().filter(|entry| !is_its(entry)).cloned().collect::<Vec<_>>()
         });
         let Some(shown) = sets.iter_mut().find(|set| hash(set) == told) else { return false };
-        (self.outside, self.outside_lc) = (Some(core::mem::take(shown)), greatest.lc);
+        (self.outside, self.outside_lc) = (Some(core::mem::take(shown).into()), greatest.lc);
         true
     }
 
@@ -236,13 +235,13 @@ impl Job {
             return false;
         }
         let Some(set) = learn::find(told, outside, &changes) else { return false };
-        self.outside = Some(set);
+        self.outside = Some(set.into());
         self.outside_lc = self.ledger.greatest.as_ref().map_or(0, |greatest| greatest.lc);
         true
     }
 
     /// Another node is the runner, which told another set than this node would.
-    fn disagrees(&self, turn: &Turn<'_>, around: Around<'_>, plan: Option<&Plan<'_>>) -> Option<Box<str>> {
+    fn disagrees(&self, turn: &Turn<'_>, around: Around<'_>, plan: Option<&Plan>) -> Option<Box<str>> {
         let (world, config) = (turn.world, around.config);
         let Told::Set(told) = self.told(world, config) else { return None };
         let differs = plan.is_some_and(|plan| !plan.withdraws && hash(&plan.goal) != told);
@@ -258,7 +257,7 @@ impl Job {
         turn: &Turn<'_>,
         around: Around<'_>,
         situation: &AppSituation,
-        plan: &Plan<'_>,
+        plan: &Plan,
         unseen: Option<Unseen>,
     ) -> Option<Waiting> {
         let (now, world) = (turn.now, turn.world);
@@ -292,7 +291,7 @@ impl Job {
         turn: &mut Turn<'_>,
         around: Around<'_>,
         situation: &AppSituation,
-        plan: &Plan<'_>,
+        plan: &Plan,
         later: Option<Instant>,
     ) -> (Step, Option<Instant>) {
         let now = turn.now;
@@ -391,8 +390,8 @@ impl Job {
         Unseen::of(world, &situation.instances)
     }
 
-    fn due(&self, now: Instant, world: &World<'_>, config: &Config, plan: &Plan<'_>) -> Due {
-        let goal = &*plan.goal;
+    fn due(&self, now: Instant, world: &World<'_>, config: &Config, plan: &Plan) -> Due {
+        let goal = &plan.goal;
         let again = if self.standing.failures > 0 { "retry" } else { "change" };
         if plan.withdraws {
             // A person's word does not make it tell the others' addresses again: by now others may have told better.
@@ -486,7 +485,7 @@ impl Job {
         let (now, world, config) = (turn.now, turn.world, around.config);
         let situation = self.situation(world)?;
         let plan = self.plan(situation, world, config)?;
-        let goal = &*plan.goal;
+        let goal = &plan.goal;
         let Due::Yes(reason) = self.due(now, world, config, &plan) else { return None };
         let call = match config.mode {
             Mode::Picored1 => Some(self.choose_call(world.node, situation, goal)?),
@@ -516,7 +515,7 @@ impl Job {
             None => goal.iter().map(|entry| entry.addr).collect(),
         };
         turn.out.report(config, Some(&self.app), ReportKind::Started { reason, attempt, publish });
-        self.current = Some(Current { lc, set: goal.to_vec(), call, began: world.unix_now });
+        self.current = Some(Current { lc, set: goal.clone(), call, began: world.unix_now });
         (self.due_since, self.phase, self.waiting) = (None, "running", None);
         self.verify.forget();
         self.last = Some(LastRun::begun(now));
@@ -532,7 +531,7 @@ impl Job {
             // Whatever there is may be shown, so that nothing of it is lost before it was called.
             self.round = greatest.map(|_| calls::all(situation, goal)).unwrap_or_default();
             self.outside_lc = greatest.map_or(0, |greatest| greatest.lc);
-            self.outside = Some(self.round.clone());
+            self.outside = Some(self.round.as_slice().into());
         }
         let is_others =
             greatest.is_some_and(|greatest| *greatest.node != *me && greatest.told == Told::Unknown);
@@ -568,9 +567,8 @@ impl Job {
             None => self.outside.insert(current.set),
             Some(call) => {
                 self.round.retain(|entry| entry.addr != call.0.addr);
-                let outside = self.outside.get_or_insert_default();
-                calls::after(outside, call);
-                outside
+                let before = self.outside.as_deref().unwrap_or_default();
+                self.outside.insert(calls::after(before, call))
             }
         };
         // Who takes over in the middle of a round begins it anew.
@@ -642,7 +640,7 @@ impl Job {
     pub fn restore(&mut self, now: Instant, unix_now: u64, window: Duration, saved: SavedJob) {
         self.ledger.restore(now, unix_now, window, &saved.record);
         if let Some(outside) = saved.outside() {
-            (self.outside, self.outside_lc) = (Some(outside), saved.outside_lc);
+            (self.outside, self.outside_lc) = (Some(outside.into()), saved.outside_lc);
             self.round = saved.round();
         }
     }
@@ -665,20 +663,15 @@ impl Job {
 
 /// What is to be told: G as it concerns this node (with `self` the own addresses only), or without quorum P less the own
 /// addresses, where that is wanted and gate 7 lets it.
-fn plan<'a>(
-    situation: &'a AppSituation,
-    world: &World<'_>,
-    config: &Config,
-    may_withdraw: bool,
-) -> Option<Plan<'a>> {
+fn plan(situation: &AppSituation, world: &World<'_>, config: &Config, may_withdraw: bool) -> Option<Plan> {
     let verdict = situation.verdict_for(&config.name);
-    if let Some(left) = verdict.withdraw.as_deref().filter(|_| may_withdraw && world.may_act.is_err()) {
-        return Some(Plan { goal: Cow::Borrowed(left), withdraws: true });
+    if let Some(left) = verdict.withdraw.as_ref().filter(|_| may_withdraw && world.may_act.is_err()) {
+        return Some(Plan { goal: left.clone(), withdraws: true });
     }
-    let goal = verdict.publish.as_deref()?;
+    let goal = verdict.publish.as_ref()?;
     let goal = match config.place {
         Place::SelfOnly => goal.iter().filter(|entry| &*entry.node == world.node).cloned().collect(),
-        Place::One | Place::All => Cow::Borrowed(goal),
+        Place::One | Place::All => goal.clone(),
     };
     Some(Plan { goal, withdraws: false })
 }

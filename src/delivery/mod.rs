@@ -29,7 +29,7 @@ use crate::check::attempt::Exit;
 use crate::membership::Member;
 use crate::queue;
 use crate::rng::Rng;
-use crate::safety::{Address, Reason, Verdict};
+use crate::safety::{Address, Addresses, Reason, Verdict};
 use crate::time::{Instant, earliest};
 use crate::view::Instance;
 use coalesce::Coalescer;
@@ -500,21 +500,20 @@ impl Delivery {
     }
     /// P: what this node takes the outside to show of `app`, over all handlers that tell it. `None`: no handler here
     /// tells it at all; `Some(None)`: nothing is known to have been told yet.
-    pub fn published(&self, app: &str) -> Option<Option<Vec<Address>>> {
-        let mut known: Option<Vec<Address>> = None;
-        let mut any = false;
-        for job in self.handlers.iter().flat_map(Handler::jobs).filter(|job| *job.app == *app) {
-            any = true;
-            if let Some(outside) = &job.outside {
-                known.get_or_insert_default().extend(outside.iter().cloned());
-            }
-        }
+    pub fn published(&self, app: &str) -> Option<Option<Addresses>> {
+        let mut jobs = self.handlers.iter().flat_map(Handler::jobs).filter(|job| *job.app == *app);
+        let first = jobs.next()?.outside.clone();
         // Where two handlers have told different sets, an address that either shows is outside.
-        if let Some(known) = &mut known {
-            known.sort_unstable();
-            known.dedup();
-        }
-        any.then_some(known)
+        Some(jobs.filter_map(|job| job.outside.as_ref()).fold(first, |known, outside| match known {
+            Some(known) if known == *outside => Some(known),
+            Some(known) => {
+                let mut both = [&known[..], &outside[..]].concat();
+                both.sort_unstable();
+                both.dedup();
+                Some(both.into())
+            }
+            None => Some(outside.clone()),
+        }))
     }
     /// Whether a person let `handler` (empty: any) tell `app` without having seen everybody (rule 7).
     pub fn is_released(&self, now: Instant, handler: &str, app: &str) -> bool {
@@ -539,7 +538,7 @@ impl Delivery {
         jobs.any(|job| *job.app == *app && job.has_told(set))
     }
     /// P of each handler that tells `app`, by the handler's name; `None`: nothing is known to have been told yet.
-    pub fn published_by(&self, app: &str) -> Vec<(Box<str>, Option<Vec<Address>>)> {
+    pub fn published_by(&self, app: &str) -> Vec<(Box<str>, Option<Addresses>)> {
         let of = |handler: &Handler| {
             let job = handler.jobs().iter().find(|job| *job.app == *app)?;
             Some((handler.config.name.clone(), job.outside.clone()))

@@ -216,7 +216,7 @@ impl Told<'_> {
 /// G; where there is none, the good ones: a rehearsal tells nobody.
 fn set(config: &Config, situation: &AppSituation) -> Vec<Address> {
     if let Some(goal) = &situation.verdict_for(&config.name).publish {
-        return goal.clone();
+        return goal.to_vec();
     }
     let of = |instance: &Instance| -> Vec<Address> {
         let address = |&addr: &IpAddr| Address { addr, node: instance.node.clone() };

@@ -143,7 +143,7 @@ impl Scene {
             addrs: vec![ip(n)],
         };
         let address = |&n: &u8| Address { addr: ip(n), node: format!("n{n}").into() };
-        let set = |set: &Option<Vec<u8>>| Some(set.as_ref()?.iter().map(address).collect::<Vec<_>>());
+        let set = |set: &Option<Vec<u8>>| Some(set.as_ref()?.iter().map(address).collect());
         let held: Vec<_> = self.held.iter().map(|n| (address(n), Reason::Settling)).collect();
         let (publish, withdraw) = (set(&self.goal), set(&self.withdraw));
         let app = |name: &str| AppSituation {
@@ -566,7 +566,7 @@ fn each_handler_keeps_what_its_own_outside_shows() {
     end(&mut scene, 0);
     scene.goal = Some(vec![1]);
     end(&mut scene, 1);
-    let count = |set: Option<Vec<Address>>| set.map(|set| set.len());
+    let count = |set: Option<Addresses>| set.map(|set| set.len());
     let by: Vec<_> =
         scene.delivery.published_by("web").into_iter().map(|(name, set)| (name, count(set))).collect();
     assert_eq!(by, [("dns".into(), Some(1)), ("api".into(), Some(2))]);

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::{Address, Reason, Verdict, contains};
+use super::{Address, Addresses, Reason, Verdict, contains};
 use crate::time::{Instant, earliest};
 
 /// What left within this time counts.
@@ -15,7 +15,7 @@ pub const WINDOW: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub struct Window {
     /// G at the last look.
-    last: Vec<Address>,
+    last: Addresses,
     left: Vec<(IpAddr, Instant)>,
     /// Sizes that G had, greatest first, and when each was over.
     sizes: VecDeque<(usize, Instant)>,
@@ -34,6 +34,9 @@ impl Window {
     ) {
         self.expire(now);
         let Some(goal) = &mut verdict.publish else { return };
+        if *goal == self.last {
+            *goal = self.last.clone(); // the same, not one more like it
+        }
         self.left.retain(|(addr, _)| !contains(goal, *addr));
         let shown = published.unwrap_or_default();
         let known = self.last.iter().chain(shown);
@@ -55,8 +58,9 @@ impl Window {
                     self.forgive();
                 } else {
                     let reason = Reason::TooMany { leaving: gone, of: greatest, percent };
-                    goal.extend(held.iter().cloned());
-                    goal.sort_unstable();
+                    let mut all = [&goal[..], &held[..]].concat();
+                    all.sort_unstable();
+                    *goal = all.into();
                     verdict.held.extend(held.into_iter().map(|address| (address, reason.clone())));
                     verdict.guard = Some(reason);
                     let over = self.left.iter().map(|(_, at)| Some(*at + WINDOW));
@@ -68,7 +72,7 @@ impl Window {
         if self.last.len() != goal.len() {
             self.was(now, self.last.len());
         }
-        self.last.clone_from(goal);
+        self.last = goal.clone();
     }
 
     /// This node may not act: what the others take away meanwhile is not seen to leave, and is not counted when it may
@@ -76,7 +80,7 @@ impl Window {
     pub fn pause(&mut self, now: Instant) {
         if !self.last.is_empty() {
             self.was(now, self.last.len());
-            self.last.clear();
+            self.last = Addresses::default();
         }
     }
 

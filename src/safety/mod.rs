@@ -117,6 +117,9 @@ pub struct Address {
     pub node: Rc<str>,
 }
 
+/// A set of them. A large cluster's is large, and in most places the same one: P, G, what the handlers told.
+pub type Addresses = Rc<[Address]>;
+
 impl Verify {
     /// The endpoint at `addr`. An HTTP answer counts if its status is 200 to 299, as with checks.
     pub fn target(&self, addr: IpAddr) -> Target {
@@ -136,13 +139,13 @@ impl Verify {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// G, sorted by address; `None`: no run.
-    pub publish: Option<Vec<Address>>,
+    pub publish: Option<Addresses>,
     /// The gate that decided otherwise than U.
     pub guard: Option<Reason>,
     /// Addresses that stay as they are in P, and why: in G because they are in P, or not in G because they are not.
     pub held: Vec<(Address, Reason)>,
     /// P without the own addresses, if enough good ones are left (gate 7): what `withdraw_self` tells.
-    pub withdraw: Option<Vec<Address>>,
+    pub withdraw: Option<Addresses>,
     /// When to look again because a hold ends then (gates 6 and 8).
     pub until: Option<Instant>,
 }

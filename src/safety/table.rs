@@ -9,7 +9,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::{Address, AllDown, AppPolicy, MinUp, Reason, Verdict, contains};
+use super::{Address, Addresses, AllDown, AppPolicy, MinUp, Reason, Verdict, contains};
 use crate::check::AppState;
 use crate::membership::State;
 use crate::time::{Instant, earliest};
@@ -68,9 +68,10 @@ pub fn decide(case: &Case<'_>) -> Verdict {
     let good = case.good(&table.set);
     let needed = case.policy.min_up.of(case.instances);
     let (publish, guard) = match good >= needed {
-        true => {
-            (Some(table.set), table.held.iter().map(|held| &held.1).find(|r| !r.guard().is_empty()).cloned())
-        }
+        true => (
+            Some(table.set.into()),
+            table.held.iter().map(|held| &held.1).find(|r| !r.guard().is_empty()).cloned(),
+        ),
         false => case.below_min_up(&table, good, needed),
     };
     Verdict { publish, guard, held: table.held, withdraw: case.withdraw(needed), until: table.until }
@@ -162,12 +163,7 @@ impl Case<'_> {
     }
 
     /// Gate 7: what is published when too few are good.
-    fn below_min_up(
-        &self,
-        table: &Table,
-        good: usize,
-        needed: usize,
-    ) -> (Option<Vec<Address>>, Option<Reason>) {
+    fn below_min_up(&self, table: &Table, good: usize, needed: usize) -> (Option<Addresses>, Option<Reason>) {
         let keep = || self.keep_last(table, good, needed);
         // Who is still being tried is not taken away before. And one without a verdict yet (its picored was just
         // restarted), or that is up and only just back, may make them enough within seconds, whether P shows it or not.
@@ -198,16 +194,19 @@ impl Case<'_> {
                 (list, Reason::Fallback { good, needed })
             }
         };
-        (Some(publish), Some(guard))
+        (Some(publish.into()), Some(guard))
     }
 
     /// P and the good ones: nothing is removed. Without a P nothing is known that could be kept, and telling only the
     /// good ones would take away what the outside may show.
-    fn keep_last(&self, table: &Table, good: usize, needed: usize) -> (Option<Vec<Address>>, Option<Reason>) {
+    fn keep_last(&self, table: &Table, good: usize, needed: usize) -> (Option<Addresses>, Option<Reason>) {
         let is_good =
             |address: &&Address| self.instances.iter().any(|i| i.node == address.node && self.is_good(i));
         let set = table.set.iter().filter(is_good).cloned().collect();
-        let kept = self.published.map(|published| with(set, published)).filter(|kept| !kept.is_empty());
+        let kept: Option<Addresses> = self
+            .published
+            .map(|published| with(set, published).into())
+            .filter(|kept: &Addresses| !kept.is_empty());
         let guard = match &kept {
             Some(_) => Reason::KeepLast { good, needed },
             None => Reason::NothingToKeep { good, needed },
@@ -216,10 +215,10 @@ impl Case<'_> {
     }
 
     /// P as it is, until it is known how many are good: a restart somewhere changes nothing.
-    fn wait(&self, good: usize, needed: usize) -> (Option<Vec<Address>>, Option<Reason>) {
+    fn wait(&self, good: usize, needed: usize) -> (Option<Addresses>, Option<Reason>) {
         // Also where all that P shows was forgotten: that is no order to empty the records.
         match self.published.filter(|published| !published.is_empty()) {
-            Some(published) => (Some(published.to_vec()), Some(Reason::KeepLast { good, needed })),
+            Some(published) => (Some(published.into()), Some(Reason::KeepLast { good, needed })),
             None => (None, Some(Reason::NothingToKeep { good, needed })),
         }
     }
@@ -240,13 +239,14 @@ impl Case<'_> {
     }
 
     /// P without this node's addresses, if it has any there and enough good ones are left.
-    fn withdraw(&self, needed: usize) -> Option<Vec<Address>> {
+    fn withdraw(&self, needed: usize) -> Option<Addresses> {
         let own = self.instances.iter().find(|i| *i.node == *self.me);
         let is_own = |address: &Address| {
             *address.node == *self.me || own.is_some_and(|own| own.addrs.contains(&address.addr))
         };
         let rest: Vec<Address> = self.known().iter().filter(|address| !is_own(address)).cloned().collect();
-        (rest.len() < self.known().len() && !rest.is_empty() && self.good(&rest) >= needed).then_some(rest)
+        (rest.len() < self.known().len() && !rest.is_empty() && self.good(&rest) >= needed)
+            .then(|| rest.into())
     }
 }
 

@@ -55,7 +55,7 @@ fn instance(node: u8, member: State, app: AppState) -> Instance {
     }
 }
 
-fn set(nodes: &[u8]) -> Vec<Address> {
+fn set(nodes: &[u8]) -> Addresses {
     nodes.iter().map(|&n| Address { addr: ip(n), node: format!("n{n}").into() }).collect()
 }
 
@@ -102,12 +102,16 @@ fn an_address_of_a_running_member_is_judged_by_that_member_alone() {
     renamed.addrs = vec![ip(1)];
     let gone = instance(1, State::Dead, AppState::Up);
     let verdict = decide(&[gone.clone(), renamed.clone()], Some(&set(&[1])), &keep_one());
-    assert_eq!(verdict.publish, Some(vec![Address { addr: ip(1), node: "n2".into() }]));
+    assert_eq!(verdict.publish, Some([Address { addr: ip(1), node: "n2".into() }].into()));
     renamed.app = AppState::Maint;
     let down = instance(3, State::Alive, AppState::Down);
     let verdict = decide(&[gone, renamed, down], Some(&set(&[1])), &policy(MinUp::Count(1), AllDown::All));
     let shown = verdict.publish.expect("a set");
-    assert_eq!(shown, [set(&[1]), set(&[3])].concat(), "in maintenance at n2, but nothing is taken away");
+    assert_eq!(
+        shown,
+        [set(&[1]), set(&[3])].concat().into(),
+        "in maintenance at n2, but nothing is taken away"
+    );
 }
 
 #[test]
@@ -218,7 +222,7 @@ fn who_does_not_know_what_was_published_takes_a_failed_node_for_published() {
 fn below_min_up_empty_publishes_nothing_and_a_list_that_list() {
     let instances = [instance(1, State::Alive, AppState::Down)];
     let empty = decide(&instances, Some(&set(&[1])), &policy(MinUp::Count(1), AllDown::Empty));
-    assert_eq!(empty.publish, Some(vec![]));
+    assert_eq!(empty.publish, Some(set(&[])));
     let list = AllDown::Fallback(vec![ip(99), ip(98), ip(99)]);
     let list = decide(&instances, Some(&set(&[1])), &policy(MinUp::Count(1), list));
     let addrs: Vec<IpAddr> = list.publish.expect("a set").iter().map(|a| a.addr).collect();

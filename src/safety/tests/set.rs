@@ -108,7 +108,7 @@ fn what_is_still_tried_or_just_failed_is_waited_for_before_empty_is_told() {
     };
     assert_eq!(told(0, Tried::Not), Some(set(&[1, 2])));
     assert_eq!(told(98, Tried::Failed), Some(set(&[1, 2])));
-    assert_eq!(told(0, Tried::Failed), Some(vec![]));
+    assert_eq!(told(0, Tried::Failed), Some(set(&[])));
     assert_eq!(told(0, Tried::Answered), Some(set(&[2])), "one serves");
 }
 
@@ -151,7 +151,7 @@ fn shrink(
     before: &[u8],
     goal: &[u8],
     percent: Option<u8>,
-) -> (Vec<Address>, bool) {
+) -> (Addresses, bool) {
     shrink_told(window, now, before, goal, percent, false)
 }
 
@@ -163,7 +163,7 @@ fn shrink_told(
     goal: &[u8],
     percent: Option<u8>,
     is_told: bool,
-) -> (Vec<Address>, bool) {
+) -> (Addresses, bool) {
     let mut verdict = Verdict { publish: Some(set(goal)), ..Verdict::default() };
     window.apply(at(now), percent, Some(&set(before)), |_| is_told, &mut verdict);
     (verdict.publish.expect("a set"), verdict.guard.is_some())
