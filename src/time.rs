@@ -1,36 +1,44 @@
 //! The core's idea of time: a point on a clock that somebody else reads.
 
 use core::fmt;
+use core::num::NonZeroU64;
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 
 /// Microseconds on the driver's clock (`CLOCK_BOOTTIME`, from [`Instant::BOOT`] on), or on the simulator's.
 ///
-/// It never goes back, goes on while the machine is suspended, and says nothing of the date.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Instant(u64);
+/// It never goes back, goes on while the machine is suspended, and says nothing of the date. Held one greater, so that
+/// one that may be missing needs no more room: members have many of these.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(NonZeroU64);
 
 impl Instant {
     /// The first moment there is; tests count from it.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self::from_micros(0);
 
     /// Where the driver's clock stands when the machine starts. Eleven years can lie before it, so that what is known
     /// from before keeps its age.
-    pub const BOOT: Self = Self(11 * 366 * 86_400 * 1_000_000);
+    pub const BOOT: Self = Self::from_micros(11 * 366 * 86_400 * 1_000_000);
 
     /// `micros` microseconds after [`Instant::ZERO`].
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
+        Self(NonZeroU64::MIN.saturating_add(micros))
     }
 
     /// Microseconds since [`Instant::ZERO`].
     pub const fn as_micros(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ZERO
     }
 }
 
@@ -52,13 +60,13 @@ impl Sub<Duration> for Instant {
     type Output = Self;
     fn sub(self, rhs: Duration) -> Self {
         let micros = u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_sub(micros))
+        Self::from_micros(self.as_micros().saturating_sub(micros))
     }
 }
 
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+        write!(f, "{}.{:06}", self.as_micros() / 1_000_000, self.as_micros() % 1_000_000)
     }
 }
 
