@@ -4,10 +4,9 @@
 //! [`STABLE`], those alive then do: servers that die one after another keep quorum, servers that vanish at once don't.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::Saved;
+use super::saved::{Name, Saved};
 use crate::limits::TOMBSTONES_MAX;
 use crate::time::Instant;
 
@@ -92,21 +91,47 @@ impl Votes {
 /// Names in one sentence.
 const NAMED_MAX: usize = 5;
 
-fn shared(names: Vec<Box<str>>) -> BTreeSet<Rc<str>> {
-    names.into_iter().map(Rc::from).collect()
+/// Names, sorted. Those who vote, who are alive and who were seen are mostly the same: then they are held once.
+type Names = Rc<Vec<Rc<str>>>;
+
+fn sorted(names: impl Iterator<Item = Rc<str>>) -> Names {
+    let mut names: Vec<Rc<str>> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    Rc::new(names)
+}
+
+fn place(names: &[Rc<str>], name: &str) -> Result<usize, usize> {
+    names.binary_search_by(|other| (**other).cmp(name))
+}
+
+fn has(names: &[Rc<str>], name: &str) -> bool {
+    place(names, name).is_ok()
+}
+
+fn insert(names: &mut Names, name: &str, shared: Option<&Rc<str>>) {
+    if let Err(at) = place(names, name) {
+        Rc::make_mut(names).insert(at, shared.cloned().unwrap_or_else(|| name.into()));
+    }
+}
+
+fn remove(names: &mut Names, name: &str) {
+    if let Ok(at) = place(names, name) {
+        Rc::make_mut(names).remove(at);
+    }
 }
 
 /// E, and how it changes.
 #[derive(Debug, Default)]
 pub struct Electorate {
     /// `None`: it never was stable; all that are expected or heard of vote.
-    voters: Option<BTreeSet<Rc<str>>>,
+    voters: Option<Names>,
     /// Alive at some time.
-    seen: BTreeSet<Rc<str>>,
+    seen: Names,
     /// Dropped before E was stable.
-    dropped: BTreeSet<Rc<str>>,
+    dropped: Names,
     /// Who is alive, since when it is so, with a majority.
-    alive: BTreeSet<Rc<str>>,
+    alive: Names,
     since: Option<Instant>,
     /// When E follows; `None`: it does not.
     due: Option<Instant>,
@@ -115,20 +140,21 @@ pub struct Electorate {
 impl Electorate {
     /// A list of nobody, which gives no majority ever, is none.
     pub fn restore(saved: Saved) -> Self {
+        let shared = |names: Vec<Name>| sorted(names.into_iter().map(|name| name.0));
         let voters = saved.voters.filter(|names| !names.is_empty()).map(shared);
         Self { voters, seen: shared(saved.seen), ..Self::default() }
     }
 
     pub fn saved(&self) -> Saved {
-        let voters = self.voters.as_ref().map(|names| names.iter().map(|name| (**name).into()).collect());
-        Saved { voters, seen: self.seen.iter().map(|name| (**name).into()).collect() }
+        let saved = |names: &Names| names.iter().map(|name| Name(name.clone())).collect();
+        Saved { voters: self.voters.as_ref().map(saved), seen: saved(&self.seen) }
     }
 
     /// It left or was forgotten: it has no vote any more.
     pub fn drop(&mut self, name: &str) {
         match &mut self.voters {
-            Some(voters) => _ = voters.remove(name),
-            None if self.dropped.len() < TOMBSTONES_MAX => _ = self.dropped.insert(name.into()),
+            Some(voters) => remove(voters, name),
+            None if self.dropped.len() < TOMBSTONES_MAX => insert(&mut self.dropped, name, None),
             None => {}
         }
     }
@@ -146,25 +172,27 @@ impl Electorate {
             self.drop(left.name);
         }
         if let Some(voters) = &mut self.voters {
-            voters.insert(view.me.into());
+            insert(voters, view.me, None);
         }
-        let alive: BTreeSet<Rc<str>> =
-            view.members.iter().filter(|m| m.alive).map(|m| m.name.clone()).collect();
-        for name in &alive {
-            self.dropped.remove(name);
-            self.seen.insert(name.clone());
-        }
+        let alive = sorted(view.members.iter().filter(|m| m.alive).map(|m| m.name.clone()));
         if alive != self.alive {
             (self.alive, self.since) = (alive, None);
+        }
+        for name in self.alive.iter() {
+            remove(&mut self.dropped, name);
+            insert(&mut self.seen, name, Some(name));
         }
         let votes = self.count(view);
         self.since = self.since.or(Some(now)).filter(|_| votes.has_majority());
         let is_stable = self.since.is_some_and(|since| now.since(since) >= STABLE);
         if is_stable && (self.voters.is_some() || view.has_record) {
             self.voters = Some(self.alive.clone());
-            self.dropped.clear();
+            self.dropped = Names::default();
         }
         self.forget_unknown(view);
+        for names in self.voters.iter_mut().chain([&mut self.seen]).filter(|names| **names == self.alive) {
+            *names = self.alive.clone();
+        }
         let follows = self.voters.as_ref() != Some(&self.alive);
         self.due = self.since.map(|since| since + STABLE).filter(|&at| follows && at > now);
         self.count(view)
@@ -179,25 +207,23 @@ impl Electorate {
             Some(voters) => voters.clone(),
             None => self.first(view),
         };
-        let missing: Vec<Rc<str>> =
-            voters.iter().filter(|name| !self.alive.contains(*name)).cloned().collect();
-        let suspects =
-            view.members.iter().filter(|m| m.alive && m.suspect && voters.contains(m.name)).count();
+        let missing: Vec<Rc<str>> = voters.iter().filter(|name| !has(&self.alive, name)).cloned().collect();
+        let suspects = view.members.iter().filter(|m| m.alive && m.suspect && has(&voters, m.name)).count();
         Votes {
             alive: voters.len().saturating_sub(missing.len()),
             suspects,
             voters: voters.len(),
-            unseen: voters.iter().find(|name| !self.seen.contains(*name)).cloned(),
+            unseen: voters.iter().find(|name| !has(&self.seen, name)).cloned(),
             // A text that stands for one never reached says nothing of who is first.
             first_missing: missing
                 .first()
-                .is_some_and(|name| voters.first() == Some(name) && self.seen.contains(name)),
+                .is_some_and(|name| voters.first() == Some(name) && has(&self.seen, name)),
             missing,
         }
     }
 
     /// E at a first start.
-    fn first(&self, view: &View<'_>) -> BTreeSet<Rc<str>> {
+    fn first(&self, view: &View<'_>) -> Names {
         let targets = view.targets.iter().map(|target| match target {
             Target::Reached(name) | Target::Never(name) => (**name).into(),
         });
@@ -206,7 +232,7 @@ impl Electorate {
             .chain(view.expected.iter().map(|name| (**name).into()))
             .chain(targets)
             .chain([view.me.into()]);
-        all.filter(|name| !self.dropped.contains(name)).collect()
+        sorted(all.filter(|name| !has(&self.dropped, name)))
     }
 
     /// Of those seen alive only voters, and who may become one, matter: names that come and go add nothing.
@@ -216,8 +242,12 @@ impl Electorate {
         });
         let members = view.members.iter().map(|member| &**member.name);
         let expected = view.expected.iter().map(|name| &**name);
-        let known: BTreeSet<&str> = members.chain(expected).chain(targets).collect();
-        let votes = |name: &str| self.voters.as_ref().is_some_and(|voters| voters.contains(name));
-        self.seen.retain(|name| known.contains(&**name) || votes(name));
+        let mut known: Vec<&str> = members.chain(expected).chain(targets).collect();
+        known.sort_unstable();
+        let votes = |name: &str| self.voters.as_ref().is_some_and(|voters| has(voters, name));
+        let stays = |name: &Rc<str>| known.binary_search(&&**name).is_ok() || votes(name);
+        if !self.seen.iter().all(stays) {
+            Rc::make_mut(&mut self.seen).retain(stays);
+        }
     }
 }

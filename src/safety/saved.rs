@@ -1,13 +1,37 @@
 //! What the gates must know after a restart (`interfaces`, section 6).
 
-use serde::{Deserialize, Serialize};
+use std::rc::Rc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The electorate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Saved {
     /// Who has a vote; `None`: everybody that is expected or heard of.
-    pub voters: Option<Vec<Box<str>>>,
+    pub voters: Option<Vec<Name>>,
     /// Who was alive at some time.
-    pub seen: Vec<Box<str>>,
+    pub seen: Vec<Name>,
+}
+
+/// A node's name, shared with whoever has it already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Name(pub Rc<str>);
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<str>::deserialize(deserializer).map(|name| Self(name.into()))
+    }
 }

@@ -371,7 +371,7 @@ fn names_that_come_and_go_before_the_first_record_are_not_remembered_but_expecte
         scene.sees(now as u64, &format!("A{other}"));
     }
     let seen = scene.electorate.saved().seen;
-    assert_eq!(seen.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "w", "x", "y"]);
+    assert_eq!(seen.iter().map(|name| &*name.0).collect::<Vec<_>>(), ["a", "w", "x", "y"]);
     let votes = scene.sees(100, "A");
     assert_eq!(votes.unseen, None, "x and y were there");
 }
