@@ -35,6 +35,17 @@ pub struct Saved {
     pub overrides: overrides::Saved,
 }
 
+/// What becomes a [`Saved`]: the same fields, without a copy of all members.
+#[derive(Serialize)]
+struct Saving<'a> {
+    v: u32,
+    node: &'a str,
+    membership: membership::Saving<'a>,
+    delivery: delivery::Saved,
+    safety: safety::Saved,
+    overrides: overrides::Saved,
+}
+
 impl Saved {
     /// Reads a state file. The error is for people: what is wrong with the file.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -126,16 +137,18 @@ impl Agent {
         self.tell(news::restored(now, &saved.node, names.len()));
     }
 
-    fn saved(&self, now: Instant) -> Saved {
+    /// [`Saved`] as the file holds it.
+    fn state_text(&self, now: Instant) -> String {
         let date = self.wall.date(now);
-        Saved {
+        let saving = Saving {
             v: VERSION,
-            node: (*self.identity.node).into(),
+            node: &self.identity.node,
             membership: self.membership.saved(now, date),
             delivery: self.delivery.saved(now, date.unix(now).as_secs()),
             safety: self.gates.saved(),
             overrides: self.persons.overrides.saved(date),
-        }
+        };
+        serde_json::to_string(&saving).unwrap_or_default()
     }
 
     /// At the end of every input.
@@ -150,7 +163,7 @@ impl Agent {
         if !self.store.exists {
             return;
         }
-        let text = self.saved(now).text();
+        let text = self.state_text(now);
         self.store.changed = false;
         if self.store.written != Some(hash(&text)) {
             self.write(now, text, None);
@@ -162,7 +175,7 @@ impl Agent {
         if !self.store.exists {
             return self.reply(client, reply_line(&Done { message }));
         }
-        let text = self.saved(now).text();
+        let text = self.state_text(now);
         self.write(now, text, Some((client, message)));
     }
 

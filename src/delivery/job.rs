@@ -631,9 +631,9 @@ impl Job {
         SavedJob {
             app: self.app.clone(),
             record: self.ledger.saved(self.current.as_ref().map(|current| current.began)),
-            outside: self.outside.as_deref().map(SavedJob::addresses),
+            outside: self.outside.as_deref().map(<[Address]>::to_vec),
             outside_lc: self.outside_lc,
-            round: SavedJob::addresses(&self.round),
+            round: self.round.clone(),
         }
     }
 

@@ -35,12 +35,12 @@ pub(super) struct SavedJob {
     pub app: Box<str>,
     pub record: SavedLedger,
     /// P: address and node.
-    pub outside: Option<Vec<(IpAddr, Box<str>)>>,
+    pub outside: Option<Vec<Address>>,
     #[serde(default)]
     pub outside_lc: u32,
     /// `picored1`: what is still to be called whatever P says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub round: Vec<(IpAddr, Box<str>)>,
+    pub round: Vec<Address>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,10 +64,6 @@ pub(super) struct SavedEvent {
 }
 
 impl SavedJob {
-    pub fn addresses(set: &[Address]) -> Vec<(IpAddr, Box<str>)> {
-        set.iter().map(|entry| (entry.addr, (*entry.node).into())).collect()
-    }
-
     pub fn outside(&self) -> Option<Vec<Address>> {
         self.outside.as_deref().map(restored)
     }
@@ -77,10 +73,9 @@ impl SavedJob {
     }
 }
 
-fn restored(saved: &[(IpAddr, Box<str>)]) -> Vec<Address> {
+fn restored(saved: &[Address]) -> Vec<Address> {
     let saved = saved.iter().take(MEMBERS_MAX * ADDRESSES_PER_INSTANCE_MAX);
-    let mut set: Vec<Address> =
-        saved.map(|(addr, node)| Address { addr: *addr, node: (**node).into() }).collect();
+    let mut set: Vec<Address> = saved.cloned().collect();
     set.sort_unstable();
     set.dedup_by_key(|entry| entry.addr);
     set

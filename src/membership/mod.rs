@@ -43,7 +43,7 @@ pub use ping::{Answer, Pinged, Tried, TryId};
 pub use queries::KeyChange;
 pub use reload::Changeable;
 pub use rules::NotForgotten;
-pub use saved::{Evidence, Saved, stamp};
+pub use saved::{Evidence, Saved, Saving, stamp};
 use transmit::{Nonces, Outgoing};
 
 /// Everything that membership needs to know from outside.

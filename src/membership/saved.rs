@@ -5,7 +5,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::join::JoinEntry;
 use super::member::{AddrBytes, Source};
@@ -88,17 +89,44 @@ pub struct Evidence {
     pub rounds: u64,
 }
 
+/// What becomes a [`Saved`] in the file: written member by member, so that of a thousand no second table is made.
+pub struct Saving<'a> {
+    membership: &'a Membership,
+    now: Instant,
+    date: Date,
+}
+
+impl Serialize for Saving<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { membership, now, date } = *self;
+        let others = membership.table.members().iter().filter(|m| m.name != membership.config.node);
+        let graves =
+            membership.tombstones.iter().filter(|tombstone| now < tombstone.until && !tombstone.answered);
+        let mut saved = serializer.serialize_struct("Saved", 4)?;
+        saved.serialize_field("incarnation", &membership.me().incarnation)?;
+        saved.serialize_field("at", &stamp(date.unix(now)))?;
+        saved.serialize_field("members", &Each(|| others.clone().map(|m| SavedMember::new(m, date))))?;
+        saved.serialize_field(
+            "forgotten",
+            &Each(|| graves.clone().map(|grave| Forgotten::new(grave, date))),
+        )?;
+        saved.end()
+    }
+}
+
+/// A list of which each is made when it is written.
+struct Each<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
 impl Membership {
     /// What a restart must not forget. `date`: for what has an age.
-    pub fn saved(&self, now: Instant, date: Date) -> Saved {
-        let others = self.table.members().iter().filter(|m| m.name != self.config.node);
-        let graves = self.tombstones.iter().filter(|tombstone| now < tombstone.until && !tombstone.answered);
-        Saved {
-            incarnation: self.me().incarnation,
-            at: stamp(date.unix(now)),
-            members: others.map(|m| SavedMember::new(m, date)).collect(),
-            forgotten: graves.map(|tombstone| Forgotten::new(tombstone, date)).collect(),
-        }
+    pub fn saved(&self, now: Instant, date: Date) -> Saving<'_> {
+        Saving { membership: self, now, date }
     }
 
     /// Takes up what was saved; right after [`Membership::new`]. Who was running then is taken to run, but counts as

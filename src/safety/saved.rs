@@ -1,8 +1,11 @@
 //! What the gates must know after a restart (`interfaces`, section 6).
 
+use core::net::IpAddr;
 use std::rc::Rc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Address;
 
 /// The electorate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,5 +36,18 @@ impl Serialize for Name {
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<str>::deserialize(deserializer).map(|name| Self(name.into()))
+    }
+}
+
+/// As a pair.
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.addr, &*self.node).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <(IpAddr, Box<str>)>::deserialize(deserializer).map(|(addr, node)| Self { addr, node: node.into() })
     }
 }
