@@ -16,6 +16,7 @@
 pub mod limits;
 pub mod queue;
 pub mod rng;
+pub mod saved;
 pub mod time;
 // layer 2: bytes and messages, no state, no clock
 pub mod wire;

@@ -5,10 +5,11 @@
 
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::check::AppState;
 use crate::limits::OVERRIDES_MAX;
+use crate::saved::{Part, Read};
 use crate::time::{Date, Instant, earliest};
 
 /// One person's word.
@@ -169,14 +170,12 @@ fn rounded_up(time: Duration) -> u64 {
 }
 
 /// As the state file keeps them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Saved {
     words: Vec<SavedWord>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 struct SavedWord {
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<Box<str>>,
@@ -192,4 +191,26 @@ struct SavedWord {
     by: Box<str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: Box<str>,
+}
+
+impl Saved {
+    pub fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self { words: part.list("words", SavedWord::read)? })
+    }
+}
+
+impl SavedWord {
+    fn read(part: Part<'_>) -> Read<Self> {
+        let text = |key| Ok::<_, String>(part.maybe_text(key)?.unwrap_or_default().into());
+        Ok(Self {
+            node: part.maybe_text("node")?.map(Into::into),
+            app: part.maybe_text("app")?.map(Into::into),
+            state: text("state")?,
+            until: part.maybe_number("until")?,
+            for_secs: part.maybe_number("for_secs")?,
+            at: part.maybe_number("at")?.unwrap_or_default(),
+            by: text("by")?,
+            reason: text("reason")?,
+        })
+    }
 }

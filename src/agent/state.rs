@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::agent::{Action, Agent, ClientId, news, overrides};
-use crate::control::{Done, reply_line};
+use crate::control::{Done, fields, reply_line};
+use crate::saved::{Part, Read};
 use crate::time::Instant;
 use crate::{delivery, membership, safety};
 
@@ -20,18 +21,14 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The content of the state file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Saved {
     /// The version of the format.
     pub v: u32,
     pub node: Box<str>,
-    #[serde(default)]
     pub membership: membership::Saved,
-    #[serde(default)]
     pub delivery: delivery::Saved,
-    #[serde(default)]
     pub safety: safety::Saved,
-    #[serde(default)]
     pub overrides: overrides::Saved,
 }
 
@@ -49,20 +46,28 @@ struct Saving<'a> {
 impl Saved {
     /// Reads a state file. The error is for people: what is wrong with the file.
     pub fn parse(text: &str) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Head {
-            v: u32,
-        }
         if text.trim_matches(['\0', ' ', '\n']).is_empty() {
             return Err("it is empty".into());
         }
-        let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
-        match serde_json::from_str::<Head>(text).map_err(damaged)?.v {
-            VERSION => serde_json::from_str(text).map_err(damaged),
+        let damaged = |error: String| format!("it is damaged: {error}");
+        let value = fields::read(text).map_err(damaged)?;
+        match Part(&value).count("v").map_err(damaged)? {
+            VERSION => Self::read(Part(&value)).map_err(damaged),
             other => {
                 Err(format!("it has the format {other}, and this picored ({}) knows {VERSION}", version()))
             }
         }
+    }
+
+    fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self {
+            v: VERSION,
+            node: part.text("node")?.into(),
+            membership: membership::Saved::read(part.part("membership")?)?,
+            delivery: delivery::Saved::read(part.part("delivery")?)?,
+            safety: safety::Saved::read(part.part("safety")?)?,
+            overrides: overrides::Saved::read(part.part("overrides")?)?,
+        })
     }
 
     /// As the file holds it.

@@ -2,11 +2,12 @@
 
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::World;
 use super::others::Others;
 use super::record::{Greatest, LC_MAX, Record, State, Told};
+use crate::saved::{Part, Read, number_of, text_of};
 use crate::time::Instant;
 use crate::wire::serf;
 
@@ -50,20 +51,33 @@ struct Peer {
 }
 
 /// A ledger in the state file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SavedLedger {
     /// As the tag shows it; `n` as `i`, for that is of the moment.
     own: Box<str>,
     /// Seconds since 1970 when the run under way began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     running_since: Option<u64>,
     /// (LC, node, what it told)
     greatest: Option<(u32, Box<str>, Box<str>)>,
-    #[serde(default)]
     repeat: bool,
 }
 
 impl SavedLedger {
+    pub fn read(part: Part<'_>) -> Read<Self> {
+        let greatest = part.maybe_values("greatest")?.map(|values| {
+            let [lc, node, told] = values else { return Err("greatest: is three values".to_owned()) };
+            let text = |value| text_of("greatest", value).map(Into::into);
+            Ok((number_of("greatest", lc, u32::MAX.into())? as u32, text(node)?, text(told)?))
+        });
+        Ok(Self {
+            own: part.text("own")?.into(),
+            running_since: part.maybe_number("running_since")?,
+            greatest: greatest.transpose()?,
+            repeat: part.flag("repeat")?,
+        })
+    }
+
     /// Drops what belongs to the node whose file this was.
     pub fn drop_own(&mut self) {
         self.own = Box::default();

@@ -2,7 +2,8 @@
 
 use core::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::handler::Handler;
 use super::ledger::SavedLedger;
@@ -10,46 +11,45 @@ use super::{Delivery, EventKind, Occurrence};
 use crate::check::AppState;
 use crate::limits::{ADDRESSES_PER_INSTANCE_MAX, MEMBERS_MAX};
 use crate::safety::Address;
+use crate::saved::{Part, Read, parsed, text_of, tuple};
 use crate::time::Instant;
 
 /// Records, what the outside shows, events not yet told. It is bounded by the handlers and apps of the configuration,
 /// the members and their addresses, and the length of the queues.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Saved {
-    #[serde(default)]
     handlers: Vec<SavedHandler>,
 }
 
 /// One handler: its jobs or its queue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct SavedHandler {
     pub name: Box<str>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<SavedJob>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<SavedQueue>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct SavedJob {
     pub app: Box<str>,
     pub record: SavedLedger,
     /// P: address and node.
     pub outside: Option<Vec<Address>>,
-    #[serde(default)]
     pub outside_lc: u32,
     /// `picored1`: what is still to be called whatever P says.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub round: Vec<Address>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct SavedQueue {
     pub record: SavedLedger,
     pub events: Vec<SavedEvent>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct SavedEvent {
     pub kind: Box<str>,
     pub app: Option<Box<str>>,
@@ -59,11 +59,57 @@ pub(super) struct SavedEvent {
     pub incarnation: u32,
     /// Seconds since 1970 when it happened; 0: unknown.
     pub at: u64,
-    #[serde(default)]
     pub attempts: u32,
 }
 
+impl Saved {
+    pub fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self { handlers: part.list("handlers", SavedHandler::read)? })
+    }
+}
+
+impl SavedHandler {
+    fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self {
+            name: part.text("name")?.into(),
+            jobs: part.list("jobs", SavedJob::read)?,
+            queue: part.maybe_part("queue")?.map(SavedQueue::read).transpose()?,
+        })
+    }
+}
+
+impl SavedQueue {
+    fn read(part: Part<'_>) -> Read<Self> {
+        part.values("events")?;
+        Ok(Self {
+            record: SavedLedger::read(part.part("record")?)?,
+            events: part.list("events", SavedEvent::read)?,
+        })
+    }
+}
+
+/// Addresses and nodes.
+fn read_set(values: &[Value]) -> Read<Vec<Address>> {
+    let mut set = Vec::with_capacity(values.len());
+    for value in values {
+        let [addr, node] = tuple("address and node", value)?;
+        let (addr, node) = (text_of("address", addr)?, text_of("node", node)?);
+        set.push(Address { addr: parsed("address", addr)?, node: node.into() });
+    }
+    Ok(set)
+}
+
 impl SavedJob {
+    fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self {
+            app: part.text("app")?.into(),
+            record: SavedLedger::read(part.part("record")?)?,
+            outside: part.maybe_values("outside")?.map(read_set).transpose()?,
+            outside_lc: part.maybe_count("outside_lc")?.unwrap_or_default(),
+            round: read_set(part.maybe_values("round")?.unwrap_or_default())?,
+        })
+    }
+
     pub fn outside(&self) -> Option<Vec<Address>> {
         self.outside.as_deref().map(restored)
     }
@@ -82,6 +128,23 @@ fn restored(saved: &[Address]) -> Vec<Address> {
 }
 
 impl SavedEvent {
+    fn read(part: Part<'_>) -> Read<Self> {
+        let mut addrs = Vec::new();
+        for addr in part.values("addrs")? {
+            addrs.push(parsed("addrs", text_of("addrs", addr)?)?);
+        }
+        Ok(Self {
+            kind: part.text("kind")?.into(),
+            app: part.maybe_text("app")?.map(Into::into),
+            node: part.text("node")?.into(),
+            addrs,
+            state: part.text("state")?.into(),
+            incarnation: part.count("incarnation")?,
+            at: part.number("at")?,
+            attempts: part.maybe_count("attempts")?.unwrap_or_default(),
+        })
+    }
+
     pub fn new(event: &Occurrence, at: u64, attempts: u32) -> Self {
         Self {
             kind: event.kind.as_str().into(),

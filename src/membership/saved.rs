@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use serde::ser::SerializeStruct;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use super::join::JoinEntry;
 use super::member::{AddrBytes, Source};
@@ -14,6 +14,7 @@ use super::rules::{TOMBSTONE_TIME, Tombstone};
 use super::sync::Cause;
 use super::{Event, Member, Membership, State};
 use crate::limits;
+use crate::saved::{Part, Read, number_of};
 use crate::time::{Date, Instant};
 use crate::wire::stream::NodeState;
 use crate::wire::{Alive, base64};
@@ -25,8 +26,7 @@ const REJOINS_AT_ONCE: usize = 2;
 pub const STAMP: Duration = Duration::from_secs(3_600);
 
 /// Own incarnation, members with addresses and tags, forgotten names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Saved {
     /// This node's; 0: unknown.
     pub incarnation: u32,
@@ -37,28 +37,28 @@ pub struct Saved {
 }
 
 /// A member but this node itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct SavedMember {
     name: Box<str>,
     addr: SocketAddr,
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     mapped: bool,
     incarnation: u32,
     state: SavedState,
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     said_goodbye: bool,
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     hearsay: bool,
     /// Unix time.
     since: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     returned: Option<u64>,
     /// Tags as they go over the wire, in Base64.
     tags: String,
     vsn: [u8; 6],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum SavedState {
     /// Suspects too: a suspicion does not outlive its observer.
@@ -68,7 +68,7 @@ enum SavedState {
 }
 
 /// A forgotten member.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Forgotten {
     name: Box<str>,
     addr: SocketAddr,
@@ -120,6 +120,60 @@ struct Each<F>(F);
 impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq((self.0)())
+    }
+}
+
+impl Saved {
+    pub fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self {
+            incarnation: part.maybe_count("incarnation")?.unwrap_or_default(),
+            at: part.maybe_number("at")?.unwrap_or_default(),
+            members: part.list("members", SavedMember::read)?,
+            forgotten: part.list("forgotten", Forgotten::read)?,
+        })
+    }
+}
+
+impl SavedMember {
+    fn read(part: Part<'_>) -> Read<Self> {
+        let mut vsn = [0; 6];
+        let versions = part.values("vsn")?;
+        if versions.len() != vsn.len() {
+            return Err("vsn: is six numbers".into());
+        }
+        for (number, value) in vsn.iter_mut().zip(versions) {
+            *number = number_of("vsn", value, u8::MAX.into())? as u8;
+        }
+        let state = match part.text("state")? {
+            "alive" => SavedState::Alive,
+            "failed" => SavedState::Failed,
+            "left" => SavedState::Left,
+            other => return Err(format!("state: cannot be {other:?}")),
+        };
+        Ok(Self {
+            name: part.text("name")?.into(),
+            addr: part.parsed("addr")?,
+            mapped: part.flag("mapped")?,
+            incarnation: part.count("incarnation")?,
+            state,
+            said_goodbye: part.flag("said_goodbye")?,
+            hearsay: part.flag("hearsay")?,
+            since: part.number("since")?,
+            returned: part.maybe_number("returned")?,
+            tags: part.text("tags")?.into(),
+            vsn,
+        })
+    }
+}
+
+impl Forgotten {
+    fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self {
+            name: part.text("name")?.into(),
+            addr: part.parsed("addr")?,
+            incarnation: part.count("incarnation")?,
+            until: part.number("until")?,
+        })
     }
 }
 

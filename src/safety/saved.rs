@@ -1,15 +1,14 @@
 //! What the gates must know after a restart (`interfaces`, section 6).
 
-use core::net::IpAddr;
 use std::rc::Rc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use super::Address;
+use crate::saved::{Part, Read};
 
 /// The electorate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Saved {
     /// Who has a vote; `None`: everybody that is expected or heard of.
     pub voters: Option<Vec<Name>>,
@@ -33,12 +32,6 @@ impl Serialize for Name {
     }
 }
 
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<str>::deserialize(deserializer).map(|name| Self(name.into()))
-    }
-}
-
 /// As a pair.
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -46,8 +39,8 @@ impl Serialize for Address {
     }
 }
 
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <(IpAddr, Box<str>)>::deserialize(deserializer).map(|(addr, node)| Self { addr, node: node.into() })
+impl Saved {
+    pub fn read(part: Part<'_>) -> Read<Self> {
+        Ok(Self { voters: part.texts("voters")?, seen: part.texts("seen")?.unwrap_or_default() })
     }
 }

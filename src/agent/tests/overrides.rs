@@ -18,7 +18,8 @@ fn all(words: &[Override]) -> Overrides {
 }
 
 fn restored(unix_secs: u64, text: &str) -> Overrides {
-    let (now, saved) = (Instant::ZERO, serde_json::from_str(text).unwrap());
+    let (now, value) = (Instant::ZERO, serde_json::from_str(text).unwrap());
+    let saved = crate::agent::overrides::Saved::read(crate::saved::Part(&value)).unwrap();
     Overrides::restore(now, Date::new(now, secs(unix_secs)), saved)
 }
 

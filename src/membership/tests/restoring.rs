@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::membership::Saving;
+use crate::saved::Part;
 use crate::time::Date;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -21,11 +22,11 @@ fn restart_at(net: &mut Net, i: usize, saved: Option<Saved>, unix: u64) {
     let mut node =
         Membership::new(net.nodes[i].config.clone(), &meta("new"), Seed::from_u64(5_000 + i as u64), net.now);
     if let Some(saved) = saved {
-        let text = serde_json::to_string(&saved).expect("JSON");
+        let value = serde_json::to_value(&saved).expect("JSON");
         node.restore(
             net.now,
             date(net.now, unix),
-            serde_json::from_str(&text).expect("what was written can be read"),
+            Saved::read(crate::saved::Part(&value)).expect("what was written can be read"),
         );
     }
     net.streams.retain(|(from, _, to, _)| *from != i && *to != i);
@@ -381,7 +382,7 @@ fn what_makes_no_sense_is_left_out() {
     let saved = serde_json::json!({ "incarnation": u32::MAX, "members": members, "later": true });
     let mut net = Net::new(&["a"]);
     let now = net.now;
-    net.nodes[0].restore(now, date(now, UNIX), serde_json::from_value(saved).expect("a state"));
+    net.nodes[0].restore(now, date(now, UNIX), Saved::read(crate::saved::Part(&saved)).expect("a state"));
     let names: Vec<&str> = net.nodes[0].members().map(|m| &*m.name).collect();
     assert_eq!(names, ["a", "c"]);
     assert_eq!((known(&net, 0, "c").addr, known(&net, 0, "a").incarnation), (addr(3), u32::MAX));
@@ -417,7 +418,6 @@ fn what_does_not_change_has_the_same_dates_at_all_times() {
 
 /// As it comes back from the file.
 fn read(saving: &Saving<'_>) -> Saved {
-    serde_json::to_string(saving)
-        .and_then(|text| serde_json::from_str(&text))
-        .expect("what is written can be read")
+    let value = serde_json::to_value(saving).expect("it can be written");
+    Saved::read(Part(&value)).expect("what is written can be read")
 }

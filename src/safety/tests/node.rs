@@ -1,5 +1,6 @@
 //! Gates 1 to 4: whether this node may act at all.
 
+use crate::saved::Part;
 use std::rc::Rc;
 
 use super::*;
@@ -211,11 +212,11 @@ fn the_electorate_outlives_a_restart() {
     scene.sees(0, "ABC");
     scene.sees(60, "ABC");
     let text = serde_json::to_string(&scene.electorate.saved()).expect("JSON");
-    let saved = serde_json::from_str(&text).expect("as it was written");
+    let saved = Saved::read(Part(&serde_json::from_str(&text).expect("JSON"))).expect("as it was written");
     let mut again = Scene { electorate: Electorate::restore(saved), ..Scene::default() };
     let votes = again.sees(0, "A");
     assert_eq!((votes.alive, votes.voters, votes.unseen), (1, 3, None));
-    assert_eq!(serde_json::from_str::<Saved>("{}").expect("an older file"), Saved::default());
+    assert_eq!(Saved::read(Part(&serde_json::json!({}))).expect("an older file"), Saved::default());
 }
 
 /// Goal: the last to leave, whose file once named nobody, is not frozen for good.
