@@ -53,10 +53,15 @@ rss: ## what a running picored costs: memory, processor time, wake-ups, bytes; S
 	@[ -x target/static/picored-$$(uname -m) ] || scripts/static
 	@scripts/rss
 
+bench: ## picored beside Serf, memberlist, keepalived and monit: cost and speed; QUICK=1; README=README.md: into there
+	@scripts/setup bench
+	@[ -x target/static/picored-$$(uname -m) ] || scripts/static
+	@scripts/bench $(README)
+
 install: ## on this machine: DESTDIR= PREFIX=/usr/local; scripts/install HOST... does it by ssh
 	@scripts/install-local "$(DESTDIR)" "$(PREFIX)"
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-.PHONY: all demo test interop acceptance supervision check sim static dist rss install help
+.PHONY: all demo test interop acceptance supervision check sim static dist rss bench install help
