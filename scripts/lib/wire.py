@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 NEW_NETWORK = 0x40000000
@@ -92,6 +93,15 @@ class Wire:
 
     def mend(self, i):
         ip(f"link set v{self.number}-{i} up\n")
+
+    def reaches(self, one, other, port):
+        """Whether TCP connects; a link that was set up may drop what is sent for a second."""
+        for _ in range(20):
+            with self.within(one), contextlib.suppress(OSError):
+                socket.create_connection((self.address(other), port), 0.5).close()
+                return True
+            time.sleep(0.1)
+        return False
 
     def lose(self, percent):
         """From now on each node loses so many of a hundred packets that reach it."""
