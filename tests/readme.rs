@@ -1,6 +1,12 @@
 //! The README says nothing that the program does not take.
 
+#[path = "e2e/skip.rs"]
+mod skip;
+
+use std::process::Command;
+
 use picored::config::Config;
+use skip::skip;
 
 /// The text between a line "```LANGUAGE" and the next "```".
 fn blocks(language: &str) -> Vec<String> {
@@ -34,4 +40,17 @@ fn the_handlers_named_are_shipped() {
         let path = format!("{}/etc/handlers/{name}", env!("CARGO_MANIFEST_DIR"));
         assert!(std::path::Path::new(&path).exists(), "{path}");
     }
+}
+
+/// Goal: the table of what picored's peers cost is one that `scripts/bench` writes, and its ratios are those of the
+/// figures beside them. Method: that script's own test of what it computes, and of this file.
+#[test]
+fn the_table_beside_its_peers_is_what_the_bench_writes() {
+    let home = env!("CARGO_MANIFEST_DIR");
+    let done = Command::new("python3")
+        .args(["scripts/bench", "--self-test", "README.md"])
+        .current_dir(home)
+        .output();
+    let Ok(done) = done else { return skip("python3 is not installed; scripts/setup does it") };
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
