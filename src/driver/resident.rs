@@ -4,35 +4,70 @@
 //! such pages as they are touched, sixteen at once, and counts them as this process's until memory is short: on a small
 //! machine that is most of what picored would seem to need. Given back each minute, only those are mapped that are in
 //! use; each costs a minor fault, less than a microsecond, when it is touched again.
+//!
+//! Sixteen at once is too much where one function of a page is used now and then. But the kernel stays within one
+//! mapping, so the program's are divided into short ones (`filemap_map_pages`, `do_fault_around` in its mm/memory.c).
 
 use core::time::Duration;
-use std::fs;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+use rustix::mm::{Advice, madvise};
 
 /// Between two times.
 pub const INTERVAL: Duration = Duration::from_secs(60);
 
+/// So long are the mappings that the program is divided into, in bytes. The kernel needs some 200 bytes for each.
+const SPAN: usize = 16 * 1024;
+/// A program that is larger is left in one piece: a debug build.
+const DIVIDED_MAX: usize = 2 * 1024 * 1024;
+
 /// Gives back all pages of files that nobody has written to. How many KiB were mapped.
 pub fn give_back() -> u64 {
-    let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    clean(&maps).filter(|(start, length, _)| give_back_one(*start, *length)).map(|(_, _, kib)| kib).sum()
+    let Ok(maps) = File::open("/proc/self/smaps") else { return 0 };
+    // Not as it is read: what is said of the next mapping must not depend on what was done to this one.
+    let found: Vec<_> = clean(lines(BufReader::new(maps))).collect();
+    let mut given_back = 0;
+    for (start, length, kib) in found {
+        if advise(start, length, Advice::LinuxDontNeed) {
+            given_back += kib;
+        }
+        divide(start, length);
+    }
+    given_back
+}
+
+/// Every second part gets a mark of no other effect: what no core file has, as it is in the program's.
+fn divide(start: usize, length: usize) {
+    if length > DIVIDED_MAX {
+        return;
+    }
+    for part in (SPAN..length).step_by(2 * SPAN) {
+        advise(start + part, SPAN.min(length - part), Advice::LinuxDontDump);
+    }
 }
 
 /// A mapping that only mirrors its file may be forgotten: the kernel reads it anew. This is the one thing that needs
 /// `unsafe`, because of memory that has contents of its own; here the kernel itself has just said that there is none.
 #[allow(unsafe_code)]
-fn give_back_one(start: usize, length: usize) -> bool {
+fn advise(start: usize, length: usize, advice: Advice) -> bool {
     // SAFETY: `clean` gives mappings of a file that cannot be written to and hold no page of our own, neither in memory
     // nor in swap, so that reading them gives the same bytes afterwards. The only thread is this one: nothing was mapped since.
-    unsafe { rustix::mm::madvise(start as *mut _, length, rustix::mm::Advice::LinuxDontNeed).is_ok() }
+    unsafe { madvise(start as *mut _, length, advice).is_ok() }
+}
+
+/// Each line by itself: all of them would be the largest thing that a quiet daemon holds.
+fn lines(maps: impl BufRead) -> impl Iterator<Item = String> {
+    maps.lines().map_while(Result::ok)
 }
 
 /// Where the mappings of files begin that are not writable and have no page of our own; their length, and how many KiB
 /// of them are mapped. Relocated pointers are written by the program's first instructions: such a mapping stays, though
 /// it is read-only by now, and also while these pages are in swap.
-fn clean(smaps: &str) -> impl Iterator<Item = (usize, usize, u64)> {
+fn clean(smaps: impl Iterator<Item = String>) -> impl Iterator<Item = (usize, usize, u64)> {
     let mut found = None;
     let (mut kib, mut own) = (0, 0);
-    smaps.lines().filter_map(move |line| {
+    smaps.filter_map(move |line| {
         if let Some(text) = line.strip_prefix("Rss:") {
             kib = number(text)?;
         } else if let Some(text) = line.strip_prefix("Anonymous:") {
@@ -40,7 +75,7 @@ fn clean(smaps: &str) -> impl Iterator<Item = (usize, usize, u64)> {
         } else if let Some(text) = line.strip_prefix("Swap:") {
             let (start, length) = found.take().filter(|_| kib > 0 && own == 0 && number(text) == Some(0))?;
             return Some((start, length, kib));
-        } else if let Some(range) = mapping(line) {
+        } else if let Some(range) = mapping(&line) {
             found = range;
             (kib, own) = (0, u64::MAX);
         }
@@ -109,6 +144,7 @@ Anonymous:             0 kB
 
     #[test]
     fn only_what_mirrors_a_file_may_be_given_back() {
+        let clean = |smaps: &'static str| clean(lines(smaps.as_bytes()));
         let found: Vec<_> = clean(SMAPS).collect();
         assert_eq!(found, [(0x7f68_e6cd_6000, 0x12f000, 1156), (0x7f68_e6e0_5000, 0x1a000, 104)]);
         assert_eq!(clean("").count() + clean("7f68-nonsense r-xp\nRss: 4 kB\nAnonymous: 0 kB\n").count(), 0);
@@ -119,5 +155,17 @@ Anonymous:             0 kB
         let words: Vec<String> = (0..100).map(|n| format!("word {n}")).collect();
         assert!(give_back() > 100, "this program is larger than that");
         assert_eq!(words.concat().len(), 690);
+    }
+
+    #[test]
+    fn a_program_of_usual_size_is_divided() {
+        let smaps = || lines(BufReader::new(File::open("/proc/self/smaps").expect("Linux")));
+        // Libraries of the test: all that is not written to, and mapped.
+        give_back();
+        let divided = || clean(smaps()).filter(|(_, length, _)| *length <= DIVIDED_MAX).collect::<Vec<_>>();
+        assert!(!divided().is_empty());
+        assert!(divided().iter().all(|(_, length, _)| *length <= SPAN), "{:x?}", divided());
+        give_back();
+        assert!(divided().iter().all(|(_, length, _)| *length <= SPAN), "{:x?}", divided());
     }
 }
