@@ -278,7 +278,8 @@ pub fn wait_for_quiet(nodes: &[Daemon]) {
                 members["members"].as_array().into_iter().flatten().filter(|m| m["state"] == "alive");
             running.map(of).collect::<BTreeMap<_, _>>()
         };
-        nodes.iter().all(idle) && nodes.iter().all(|node| tags(node) == tags(&nodes[0]))
+        let first = tags(&nodes[0]);
+        first.len() == nodes.len() && nodes.iter().all(idle) && nodes.iter().all(|node| tags(node) == first)
     });
 }
 

@@ -131,7 +131,7 @@ fn furnished() -> Option<Net> {
         net.add(name, address);
     }
     net.trust("desk", HOSTS);
-    net.at("desk").show(Path::new(env!("CARGO_MANIFEST_DIR")), "/root/picored");
+    net.at("desk").show(Path::new(env!("CARGO_MANIFEST_DIR")), "/srv/picored");
     for server in SERVERS {
         let at = net.at(server);
         at.write("/etc/nginx/nginx.conf", NGINX);

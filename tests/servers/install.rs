@@ -9,7 +9,7 @@ use crate::machines::{Machine, Net, wait_for};
 const HOSTS: &str = "192.0.2.1 desk\n192.0.2.11 n1\n192.0.2.12 n2\n192.0.2.13 n3";
 const SSHD: [&str; 7] = ["ssh", "sshd", "dropbear", "cron", "busybox", "ip", "nsenter"];
 /// Where a desk has the project.
-const HOME: &str = "/root/picored";
+const HOME: &str = "/srv/picored";
 
 /// A desk with the project and a program, and machines called `names` with sshd.
 fn net(names: &[&str]) -> Option<Net> {
@@ -29,9 +29,9 @@ fn net(names: &[&str]) -> Option<Net> {
 /// Two programs, of which the second is an upgrade of the first.
 fn furnish(desk: &Machine) {
     desk.show(Path::new(env!("CARGO_MANIFEST_DIR")), HOME);
-    desk.show(Path::new(env!("CARGO_BIN_EXE_picored")), "/root/program");
+    desk.show(Path::new(env!("CARGO_BIN_EXE_picored")), "/srv/program");
     desk.run(
-        "cp /root/program /usr/local/first && cp /root/program /usr/local/second && echo >>/usr/local/second",
+        "cp /srv/program /usr/local/first && cp /srv/program /usr/local/second && echo >>/usr/local/second",
     );
 }
 
@@ -119,9 +119,9 @@ fn what_an_operator_changed_stays() {
     // The same again says nothing of it; a new one comes beside it, what was not changed is replaced.
     let (code, said) = install(desk, "n1");
     assert!(code == 0 && !said.contains("changed here"), "{said}");
-    desk.run(&format!("mkdir /root/next && cd {HOME} && cp -R etc scripts README.md LICENSE* /root/next/"));
-    desk.run("cd /root/next/etc && echo '# new' | tee -a handlers/hosts handlers/mail handlers/hetzner cron.d/picored");
-    let (code, said) = desk.code("/root/next/scripts/install --program /usr/local/second n1");
+    desk.run(&format!("mkdir /srv/next && cd {HOME} && cp -R etc scripts README.md LICENSE* /srv/next/"));
+    desk.run("cd /srv/next/etc && echo '# new' | tee -a handlers/hosts handlers/mail handlers/hetzner cron.d/picored");
+    let (code, said) = desk.code("/srv/next/scripts/install --program /usr/local/second n1");
     assert!(code == 0 && said.contains("hosts was changed here") && said.contains("which runs"), "{said}");
     assert!(said.contains("cron.d/picored was changed here"), "{said}");
     assert_eq!(server.run(kept), before);
