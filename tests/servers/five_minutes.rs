@@ -55,11 +55,11 @@ fn the_readme_leads_to_a_cluster_of_three() {
     // 1. Build, and copy to all three.
     let copy = next(&mut blocks, "sh");
     let copy = copy.strip_prefix("make static\n").expect("it is built first");
-    let said = desk.run(&format!("cd ~/picored\n{copy}"));
+    let said = desk.run(&format!("cd /srv/picored\n{copy}"));
     assert_eq!(said.matches("next: ").count(), 3, "{said}");
 
     // 2. A configuration; the person's editor puts the key that init made into the one that is shown.
-    desk.run(&format!("cd ~/picored\n{}", next(&mut blocks, "sh")));
+    desk.run(&format!("cd /srv/picored\n{}", next(&mut blocks, "sh")));
     let made = desk.run("cat ~/picored.json");
     let key = made
         .split_once("\"keys\": [\"")
@@ -68,8 +68,7 @@ fn the_readme_leads_to_a_cluster_of_three() {
         .0;
     let shown = next(&mut blocks, "json");
     assert!(shown.contains("the key that init made"));
-    let home = desk.run("printf %s ~");
-    desk.write(&format!("{home}/picored.json"), &shown.replace("the key that init made", key));
+    desk.write("~/picored.json", &shown.replace("the key that init made", key));
     assert_eq!(desk.run("stat -c %a ~/picored.json"), "600\n");
 
     // 3. The DNS key.
@@ -79,7 +78,7 @@ fn the_readme_leads_to_a_cluster_of_three() {
     name_server.run("named -u root -c /etc/named.conf");
     let secret = name_server.run("sed -n 's/.*secret \"\\(.*\\)\";/\\1/p' /etc/bind.key");
     let env = next(&mut blocks, "text");
-    desk.write(&format!("{home}/dns.env"), &format!("{}\n", env.replace("SECRET", secret.trim())));
+    desk.write("~/dns.env", &format!("{}\n", env.replace("SECRET", secret.trim())));
     wait_for("BIND to answer", || desk.try_run("dig +time=1 @192.0.2.53 example.com SOA").then_some(()));
 
     // 5. Copy both, and look.

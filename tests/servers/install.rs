@@ -207,9 +207,9 @@ fn it_runs_as_a_user_of_its_own() {
     // The line as cron runs it, by the user that it names.
     let line = server.run("sed -n 's/^\\* \\* \\* \\* \\* picored //p' /etc/cron.d/picored");
     assert!(line.contains("picored run --cron"), "{line}");
-    server.write("/root/line", &line);
+    server.write("/srv/line", &line);
     server.run(
-        "setpriv --reuid=picored --regid=picored --clear-groups --no-new-privs sh -c \"$(cat /root/line)\"",
+        "setpriv --reuid=picored --regid=picored --clear-groups --no-new-privs sh -c \"$(cat /srv/line)\"",
     );
     assert_eq!(server.run("stat -c %U /proc/$(pidof picored)"), "picored\n");
     wait_for("its handler to write", || {

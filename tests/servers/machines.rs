@@ -104,12 +104,12 @@ impl Net {
     /// All know all by name, and `from` may go to all others as root, by ssh.
     pub fn trust(&self, from: &str, hosts: &str) {
         let desk = self.at(from);
-        desk.run("[ -e /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519");
-        desk.write("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n");
-        let key = desk.run("cat /root/.ssh/id_ed25519.pub");
+        desk.run("[ -e ~/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519");
+        desk.write("~/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n");
+        let key = desk.run("cat ~/.ssh/id_ed25519.pub");
         for machine in &self.machines {
             machine.write("/etc/hosts", &format!("127.0.0.1 localhost\n{hosts}\n"));
-            machine.write("/root/.ssh/authorized_keys", &key);
+            machine.write("~/.ssh/authorized_keys", &key);
         }
     }
 }
@@ -130,12 +130,7 @@ impl Machine {
         let mut command = Command::new("nsenter");
         let target = format!("--target={}", self.space.first);
         command.args([&target, "--mount", "--pid", "--net", "--uts", "--ipc", "--root", "--wd"]);
-        command
-            .env_clear()
-            .env("HOME", "/root")
-            .env("LC_ALL", "C")
-            .env("USER", "root")
-            .env("LOGNAME", "root");
+        command.env_clear().env("LC_ALL", "C").env("USER", "root").env("LOGNAME", "root");
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         command.env("PATH", path);
         command
@@ -143,7 +138,7 @@ impl Machine {
 
     pub fn output(&self, script: &str) -> Output {
         let mut command = self.enter();
-        command.args(["sh", "-c", script]).stdin(Stdio::null());
+        command.args(["sh", "-c", &format!("export HOME=~root\n{script}")]).stdin(Stdio::null());
         command.output().expect("nsenter starts")
     }
 
@@ -165,12 +160,13 @@ impl Machine {
         (output.status.code().unwrap_or(-1), text(&output.stdout) + &text(&output.stderr))
     }
 
+    /// A file with this content; `~/` before its name is root's home there.
     pub fn write(&self, path: &str, content: &str) {
         use std::io::Write as _;
+        let script = "home=~root; case $0 in '~/'*) to=$home/${0#??} ;; *) to=$0 ;; esac
+            umask 077; mkdir -p \"$(dirname \"$to\")\"; cat >\"$to\"";
         let mut command = self.enter();
-        command
-            .args(["sh", "-ec", "umask 077; mkdir -p \"$(dirname \"$0\")\"; cat >\"$0\"", path])
-            .stdin(Stdio::piped());
+        command.args(["sh", "-ec", script, path]).stdin(Stdio::piped());
         let mut child = command.spawn().expect("nsenter starts");
         child.stdin.take().expect("piped").write_all(content.as_bytes()).expect("it reads");
         assert!(child.wait().expect("a child").success(), "{}: {path} could not be written", self.name);

@@ -113,8 +113,8 @@ fn the_archive_installs_itself_and_is_the_same_each_time() {
     }
     at.show(&first, "/packages");
     at.run("cd /packages && sha256sum -c SHA256SUMS-x86_64");
-    at.run("cd /root && tar -xzf /packages/picored-1.0.1-linux-x86_64.tar.gz");
-    let home = "/root/picored-1.0.1-linux-x86_64";
+    at.run("mkdir -p /srv && cd /srv && tar -xzf /packages/picored-1.0.1-linux-x86_64.tar.gz");
+    let home = "/srv/picored-1.0.1-linux-x86_64";
     at.run(&format!("cd {home} && sha256sum -c SHA256SUMS"));
     at.run(&format!("{home}/install"));
     at.write("/etc/picored.json", CONFIG);
