@@ -275,8 +275,8 @@ fn hanging(named: &Named, pid: Option<u32>) -> Option<Pid> {
     for _ in 0..ANSWER_TRIES {
         let asked = Instant::now();
         match connect(&named.control).and_then(ask) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                // Where too many wait already, nobody is told to wait.
+            Err(error) if is_silence(&error) => {
+                // Where too many wait already, or this process was stopped meanwhile, nobody has waited.
                 thread::sleep(ANSWER_MAX.saturating_sub(asked.elapsed()));
             }
             // Also not there, or nobody listens: it is starting (waits for an address) or ending. Only silence
@@ -287,6 +287,13 @@ fn hanging(named: &Named, pid: Option<u32>) -> Option<Pid> {
     // None: its lock file is damaged.
     let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)?;
     still_holds(named, pid).then_some(pid)
+}
+
+/// A wait with a time limit also ends when the one that waits was stopped, or frozen with all its machine, and goes on
+/// (signal(7), "Interruption of system calls"): that says nothing of the daemon.
+fn is_silence(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::WouldBlock | Kind::TimedOut | Kind::Interrupted)
 }
 
 /// The lock is held, so the number that stands in it is not somebody else's: asked shortly before it is used.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::daemon::{Daemon, Folder, picored, wait_for};
+use crate::daemon::{Daemon, Folder, picored, signal, wait_for};
 use crate::web::Web;
 
 fn text(bytes: &[u8]) -> String {
@@ -162,7 +162,23 @@ fn one_that_hangs_is_replaced_from_cron_but_not_for_a_broken_file() {
     assert!(daemon.0.is_running());
 
     std::fs::write(daemon.0.config_path(), whole).expect("own folder");
-    let output = daemon.0.run(&["run", "--cron"]);
+    // Stopped itself while it waits, as on a machine that sleeps: that ends its wait and must not end its patience.
+    let mut asks = std::process::Command::new(picored())
+        .arg("-c")
+        .arg(daemon.0.config_path())
+        .args(["run", "--cron"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    wait_for("it to end", Duration::from_secs(60), || {
+        let ended = asks.try_wait().expect("a child").is_some();
+        if !ended {
+            signal(asks.id(), Signal::STOP);
+            signal(asks.id(), Signal::CONT);
+        }
+        ended
+    });
+    let output = asks.wait_with_output().expect("a child");
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(
