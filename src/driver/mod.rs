@@ -82,8 +82,7 @@ pub struct Driver {
     /// TERM or INT came already.
     stopping: bool,
     wall_clock_told: Instant,
-    resident: resident::Resident,
-    looked: Instant,
+    given_back: Instant,
     notify: Notify,
     exit: Option<End>,
 }
@@ -133,8 +132,7 @@ impl Driver {
             next_client: 0,
             stopping: false,
             wall_clock_told: Instant::ZERO,
-            resident: resident::Resident::default(),
-            looked: clock::now(),
+            given_back: clock::now(),
             notify,
             exit: None,
         }
@@ -304,9 +302,9 @@ impl Driver {
         if now.since(self.wall_clock_told) >= WALL_CLOCK_INTERVAL {
             self.wall_clock_told = now;
             self.agent.handle_wall_clock(now, clock::unix_now());
-            if now.since(self.looked) >= resident::INTERVAL {
-                self.looked = now;
-                self.resident.look();
+            if now.since(self.given_back) >= resident::INTERVAL {
+                self.given_back = now;
+                resident::give_back();
             }
         }
     }

@@ -2,9 +2,8 @@
 //!
 //! Most of the program is for the start, for the command line and for what a person asks now and then. The kernel maps
 //! such pages as they are touched, sixteen at once, and counts them as this process's until memory is short: on a small
-//! machine that is most of what picored would seem to need. Given back, only those are mapped that are in use; each
-//! costs a minor fault when it is touched again. To give back costs a quiet daemon an eighth of its processor time if it
-//! is done each minute, so each minute it is asked whether there is something to win.
+//! machine that is most of what picored would seem to need. Given back each minute, only those are mapped that are in
+//! use; each costs a minor fault, less than a microsecond, when it is touched again.
 //!
 //! Sixteen at once is too much where one function of a page is used now and then. But the kernel stays within one
 //! mapping, so the program's are divided into short ones (`filemap_map_pages`, `do_fault_around` in its mm/memory.c).
@@ -15,61 +14,16 @@ use std::io::{BufRead, BufReader};
 
 use rustix::mm::{Advice, madvise};
 
-/// Between two looks.
+/// Between two times.
 pub const INTERVAL: Duration = Duration::from_secs(60);
-/// Looks after which it is done in any case: the level that is compared with may have been a busy minute's.
-const LOOKS_MAX: u32 = 10;
-/// Not worth it for less, in KiB: two times what the kernel maps at once.
-const WORTH_IT: u64 = 32;
 
 /// So long are the mappings that the program is divided into, in bytes. The kernel needs some 200 bytes for each.
 const SPAN: usize = 16 * 1024;
 /// A program that is larger is left in one piece: a debug build.
 const DIVIDED_MAX: usize = 2 * 1024 * 1024;
 
-/// When pages are given back.
-pub struct Resident {
-    /// The least that was mapped one interval after pages were given back, in KiB.
-    settled: u64,
-    /// Looks since then; `None` before the first time.
-    looks: Option<u32>,
-}
-
-impl Default for Resident {
-    fn default() -> Self {
-        Self { settled: u64::MAX, looks: None }
-    }
-}
-
-impl Resident {
-    /// To be called each [`INTERVAL`].
-    pub fn look(&mut self) {
-        // Where the kernel has no such file (before Linux 4.14) it is always worth it.
-        let mapped = File::open("/proc/self/smaps_rollup")
-            .ok()
-            .and_then(|rollup| of_files(lines(BufReader::new(rollup))));
-        if mapped.is_none_or(|kib| self.is_due(kib)) {
-            give_back();
-        }
-    }
-
-    /// `mapped`: how many KiB of files are mapped now.
-    fn is_due(&mut self, mapped: u64) -> bool {
-        if self.looks == Some(0) {
-            self.settled = self.settled.min(mapped);
-        }
-        self.looks = self.looks.map(|looks| looks + 1);
-        let is_due = self.looks.is_none_or(|looks| looks >= LOOKS_MAX)
-            || mapped > self.settled.saturating_add(WORTH_IT);
-        if is_due {
-            self.looks = Some(0);
-        }
-        is_due
-    }
-}
-
 /// Gives back all pages of files that nobody has written to. How many KiB were mapped.
-fn give_back() -> u64 {
+pub fn give_back() -> u64 {
     let Ok(maps) = File::open("/proc/self/smaps") else { return 0 };
     // Not as it is read: what is said of the next mapping must not depend on what was done to this one.
     let found: Vec<_> = clean(lines(BufReader::new(maps))).collect();
@@ -127,19 +81,6 @@ fn clean(smaps: impl Iterator<Item = String>) -> impl Iterator<Item = (usize, us
         }
         None
     })
-}
-
-/// What is mapped of files, in KiB, by the sums that smaps_rollup has.
-fn of_files(rollup: impl Iterator<Item = String>) -> Option<u64> {
-    let mut kib = None;
-    for line in rollup {
-        if let Some(text) = line.strip_prefix("Rss:") {
-            kib = number(text);
-        } else if let Some(text) = line.strip_prefix("Anonymous:") {
-            return kib?.checked_sub(number(text)?);
-        }
-    }
-    None
 }
 
 /// The outer `None`: the line does not begin a mapping. The inner one: that is not a file's, or may be written to.
@@ -207,32 +148,6 @@ Anonymous:             0 kB
         let found: Vec<_> = clean(SMAPS).collect();
         assert_eq!(found, [(0x7f68_e6cd_6000, 0x12f000, 1156), (0x7f68_e6e0_5000, 0x1a000, 104)]);
         assert_eq!(clean("").count() + clean("7f68-nonsense r-xp\nRss: 4 kB\nAnonymous: 0 kB\n").count(), 0);
-    }
-
-    #[test]
-    fn the_sums_say_what_is_mapped_of_files() {
-        let of_files = |rollup: &'static str| of_files(lines(rollup.as_bytes()));
-        assert_eq!(
-            of_files("1000-2000 ---p 00000000 00:00 0 [rollup]\nRss: 612 kB\nPss: 9 kB\nAnonymous: 176 kB\n"),
-            Some(436)
-        );
-        let own = lines(BufReader::new(File::open("/proc/self/smaps_rollup").expect("Linux 4.14")));
-        assert!(super::of_files(own).is_some_and(|kib| kib > 100));
-        assert_eq!(of_files("Rss: 612 kB\n").or(of_files("Anonymous: 4 kB\n")).or(of_files("")), None);
-    }
-
-    #[test]
-    fn it_is_done_where_it_is_worth_it_and_now_and_then() {
-        let mut resident = Resident::default();
-        let mut due = |levels: &[u64]| levels.iter().map(|&kib| resident.is_due(kib)).collect::<Vec<_>>();
-        assert_eq!(
-            due(&[1100, 480, 490, 512]),
-            [true, false, false, false],
-            "what the start left, and no more"
-        );
-        assert_eq!(due(&[513, 440, 472]), [true, false, false], "more than 32 KiB over the least");
-        assert_eq!(due(&[473, 480]), [true, true], "the least was 440, this is no new one");
-        assert_eq!(due(&[450; 11]), [&[false; 9][..], &[true, false]].concat(), "in any case after ten");
     }
 
     #[test]
