@@ -61,7 +61,7 @@ fn with_own_mounts(script: &str) -> Option<Command> {
 
 /// A file as the daemon sees it.
 fn seen_by(node: &Daemon, path: &Path) -> PathBuf {
-    let mut seen = PathBuf::from(format!("/proc/{}/root", node.pid()));
+    let mut seen = Path::new("/proc").join(node.pid().to_string()).join("root");
     seen.push(path.strip_prefix("/").expect("an absolute path"));
     seen
 }

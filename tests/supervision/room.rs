@@ -119,7 +119,7 @@ impl Room {
 
     /// A path of the room, seen from here.
     pub fn path(&self, path: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root/{path}", self.init))
+        Path::new("/proc").join(self.init.to_string()).join("root").join(path)
     }
 
     pub fn read(&self, path: &str) -> String {
@@ -227,7 +227,7 @@ impl Drop for Room {
         drop(self.holder.wait());
         // The folder cannot be removed while the room is there.
         let began = Instant::now();
-        while Path::new(&format!("/proc/{}/root/start", self.init)).exists() && began.elapsed() < SOON {
+        while self.path("start").exists() && began.elapsed() < SOON {
             thread::sleep(Duration::from_millis(10));
         }
         if let Some(name) = &self.cgroup {
