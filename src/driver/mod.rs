@@ -83,6 +83,7 @@ pub struct Driver {
     stopping: bool,
     wall_clock_told: Instant,
     given_back: Instant,
+    pages: resident::Pages,
     notify: Notify,
     exit: Option<End>,
 }
@@ -133,6 +134,7 @@ impl Driver {
             stopping: false,
             wall_clock_told: Instant::ZERO,
             given_back: clock::now(),
+            pages: resident::Pages::default(),
             notify,
             exit: None,
         }
@@ -304,7 +306,7 @@ impl Driver {
             self.agent.handle_wall_clock(now, clock::unix_now());
             if now.since(self.given_back) >= resident::INTERVAL {
                 self.given_back = now;
-                resident::give_back();
+                self.pages.give_back();
             }
         }
     }

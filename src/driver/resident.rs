@@ -10,7 +10,7 @@
 
 use core::time::Duration;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 
 use rustix::mm::{Advice, madvise};
 
@@ -22,19 +22,31 @@ const SPAN: usize = 16 * 1024;
 /// A program that is larger is left in one piece: a debug build.
 const DIVIDED_MAX: usize = 2 * 1024 * 1024;
 
-/// Gives back all pages of files that nobody has written to. How many KiB were mapped.
-pub fn give_back() -> u64 {
-    let Ok(maps) = File::open("/proc/self/smaps") else { return 0 };
-    // Not as it is read: what is said of the next mapping must not depend on what was done to this one.
-    let found: Vec<_> = clean(lines(BufReader::new(maps))).collect();
-    let mut given_back = 0;
-    for (start, length, kib) in found {
-        if advise(start, length, Advice::LinuxDontNeed) {
-            given_back += kib;
-        }
-        divide(start, length);
+/// What of this process may be given back: asked of the kernel once, for reading its long answer each minute would cost
+/// more time than all else here.
+#[derive(Default)]
+pub struct Pages {
+    /// Where each begins, and its length.
+    found: Option<Vec<(usize, usize)>>,
+}
+
+impl Pages {
+    /// Gives back all pages of files that nobody has written to. How many bytes of mappings that is.
+    pub fn give_back(&mut self) -> usize {
+        let found = self.found.get_or_insert_with(|| {
+            let found: Vec<_> =
+                File::open("/proc/self/smaps").map_or(Vec::new(), |maps| clean(lines(maps)).collect());
+            for (start, length) in &found {
+                divide(*start, *length);
+            }
+            found
+        });
+        found
+            .iter()
+            .filter(|(start, length)| advise(*start, *length, Advice::LinuxDontNeed))
+            .map(|found| found.1)
+            .sum()
     }
-    given_back
 }
 
 /// Every second part gets a mark of no other effect: what no core file has, as it is in the program's.
@@ -51,20 +63,22 @@ fn divide(start: usize, length: usize) {
 /// `unsafe`, because of memory that has contents of its own; here the kernel itself has just said that there is none.
 #[allow(unsafe_code)]
 fn advise(start: usize, length: usize, advice: Advice) -> bool {
-    // SAFETY: `clean` gives mappings of a file that cannot be written to and hold no page of our own, neither in memory
-    // nor in swap, so that reading them gives the same bytes afterwards. The only thread is this one: nothing was mapped since.
+    // SAFETY: `clean` gives mappings of files that cannot be written to and hold no page of our own, neither in memory
+    // nor in swap, so that reading them gives the same bytes afterwards. They stay so: they are the program's own (in a
+    // debug build also its libraries'), which nothing here unmaps or makes writable. What relocation has written to
+    // was written before `main`.
     unsafe { madvise(start as *mut _, length, advice).is_ok() }
 }
 
 /// Each line by itself: all of them would be the largest thing that a quiet daemon holds.
-fn lines(maps: impl BufRead) -> impl Iterator<Item = String> {
-    maps.lines().map_while(Result::ok)
+fn lines(maps: impl Read) -> impl Iterator<Item = String> {
+    BufReader::new(maps).lines().map_while(Result::ok)
 }
 
-/// Where the mappings of files begin that are not writable and have no page of our own; their length, and how many KiB
-/// of them are mapped. Relocated pointers are written by the program's first instructions: such a mapping stays, though
-/// it is read-only by now, and also while these pages are in swap.
-fn clean(smaps: impl Iterator<Item = String>) -> impl Iterator<Item = (usize, usize, u64)> {
+/// Where the mappings of files begin that are not writable, are in use and have no page of our own; their length.
+/// Relocated pointers are written by the program's first instructions: such a mapping stays, though it is read-only by
+/// now, and also while these pages are in swap.
+fn clean(smaps: impl Iterator<Item = String>) -> impl Iterator<Item = (usize, usize)> {
     let mut found = None;
     let (mut kib, mut own) = (0, 0);
     smaps.filter_map(move |line| {
@@ -73,8 +87,7 @@ fn clean(smaps: impl Iterator<Item = String>) -> impl Iterator<Item = (usize, us
         } else if let Some(text) = line.strip_prefix("Anonymous:") {
             own = number(text)?;
         } else if let Some(text) = line.strip_prefix("Swap:") {
-            let (start, length) = found.take().filter(|_| kib > 0 && own == 0 && number(text) == Some(0))?;
-            return Some((start, length, kib));
+            return found.take().filter(|_| kib > 0 && own == 0 && number(text) == Some(0));
         } else if let Some(range) = mapping(&line) {
             found = range;
             (kib, own) = (0, u64::MAX);
@@ -146,26 +159,28 @@ Anonymous:             0 kB
     fn only_what_mirrors_a_file_may_be_given_back() {
         let clean = |smaps: &'static str| clean(lines(smaps.as_bytes()));
         let found: Vec<_> = clean(SMAPS).collect();
-        assert_eq!(found, [(0x7f68_e6cd_6000, 0x12f000, 1156), (0x7f68_e6e0_5000, 0x1a000, 104)]);
+        assert_eq!(found, [(0x7f68_e6cd_6000, 0x12f000), (0x7f68_e6e0_5000, 0x1a000)]);
         assert_eq!(clean("").count() + clean("7f68-nonsense r-xp\nRss: 4 kB\nAnonymous: 0 kB\n").count(), 0);
     }
 
     #[test]
-    fn the_program_goes_on_without_its_pages() {
+    fn the_program_goes_on_without_its_pages_each_time() {
         let words: Vec<String> = (0..100).map(|n| format!("word {n}")).collect();
-        assert!(give_back() > 100, "this program is larger than that");
+        let mut pages = Pages::default();
+        let first = pages.give_back();
+        assert!(first > 100 * 1024, "this program is larger than that");
+        assert_eq!(words.concat().len(), 690);
+        assert_eq!(pages.give_back(), first);
         assert_eq!(words.concat().len(), 690);
     }
 
     #[test]
     fn a_program_of_usual_size_is_divided() {
-        let smaps = || lines(BufReader::new(File::open("/proc/self/smaps").expect("Linux")));
+        let smaps = || lines(File::open("/proc/self/smaps").expect("Linux"));
         // Libraries of the test: all that is not written to, and mapped.
-        give_back();
-        let divided = || clean(smaps()).filter(|(_, length, _)| *length <= DIVIDED_MAX).collect::<Vec<_>>();
+        Pages::default().give_back();
+        let divided = || clean(smaps()).filter(|(_, length)| *length <= DIVIDED_MAX).collect::<Vec<_>>();
         assert!(!divided().is_empty());
-        assert!(divided().iter().all(|(_, length, _)| *length <= SPAN), "{:x?}", divided());
-        give_back();
-        assert!(divided().iter().all(|(_, length, _)| *length <= SPAN), "{:x?}", divided());
+        assert!(divided().iter().all(|(_, length)| *length <= SPAN), "{:x?}", divided());
     }
 }
