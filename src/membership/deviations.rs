@@ -42,6 +42,8 @@
 //! - Indirect pings have another sequence number than the direct one (memberlist: the same), so that an answer tells
 //!   which way it came; a relay answers what it was asked (P 7.4).
 //! - Pings that a person asks for are none of the failure detector's business: each has its own number.
+//! - Who accuses us of an incarnation that we have refuted already has missed the refutation, which nobody passes on any
+//!   more: it is sent again. memberlist ignores such claims (P 7.5), and is declared dead at the end of the suspicion.
 //! - The own incarnation stops at 2^32 - 1 rather than starting anew at 0, which nobody would believe.
 //!
 //! # The failed and the left

@@ -216,7 +216,7 @@ impl Membership {
         let (mult, interval) = (timing.suspicion_mult, timing.probe_interval);
         let Some(member) = self.table.get_mut(claim.node) else { return };
         if claim.incarnation < member.incarnation {
-            return;
+            return self.repeat_refutation(claim);
         }
         if let Some(suspicion) = &mut member.suspicion {
             if suspicion.confirm(claim.from) {
@@ -245,7 +245,7 @@ impl Membership {
         let said_goodbye = claim.from == claim.node;
         let Some(member) = self.table.get_mut(claim.node) else { return };
         if claim.incarnation < member.incarnation {
-            return;
+            return self.repeat_refutation(claim);
         }
         if member.may_mean_former(now, claim, dead_time) {
             // It may be news of the one that had the name before: let the new one refute it. Nobody accuses itself.
@@ -308,6 +308,15 @@ impl Membership {
         self.awareness.apply(1);
         self.broadcast_own_alive();
         self.events.push_back(Event::Refuted { incarnation });
+    }
+
+    /// We were accused of what we have refuted long ago: whoever says so has missed that, and it is not sent any more.
+    /// memberlist says nothing, and is declared dead by those (deviations.rs).
+    fn repeat_refutation(&mut self, claim: &Claim<'_>) {
+        let me = &*self.config.node;
+        if claim.node == me && self.leaving.is_none() && !self.broadcasts.has(me) {
+            self.broadcast_own_alive();
+        }
     }
 
     /// Queues our own alive message.

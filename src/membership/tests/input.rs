@@ -86,3 +86,42 @@ fn late_news_of_who_had_the_name_before_fail_nobody_at_the_new_address() {
     net.run(40 * SECOND);
     assert_eq!(net.state(0, "c"), Some(State::Dead));
 }
+
+/// Goal: whoever has missed a refutation gets it before its suspicion ends, by its own next word to the accused.
+/// Method: b refutes while it reaches a third one only, until nobody passes that on any more; then a pings b as
+/// memberlist pings a suspect, with its suspicion in the same packet.
+#[test]
+fn a_refutation_that_was_missed_is_sent_again_to_who_still_suspects() {
+    for dead in [false, true] {
+        let mut net = Net::new(&["a", "b"]);
+        net.run(5 * SECOND);
+        let outdated = net.nodes[1].me().incarnation;
+        let (node, from, now) = ("b", "a", net.now);
+        let claim = Claim { node, from, incarnation: outdated };
+        net.nodes[1].handle_suspect(now, &claim);
+        let refuted = net.nodes[1].me().incarnation;
+        assert!(refuted > outdated && net.nodes[1].broadcasts.has("b"));
+        net.nodes[1].broadcasts.take(0, |_| true); // sent to others, as often as it is
+        net.nodes[0].handle_suspect(now, &claim);
+        net.nodes[0].broadcasts.take(0, |_| true);
+        let accuse = |b: &mut Membership| match dead {
+            false => b.handle_suspect(now, &claim),
+            true => b.handle_dead(now, &claim),
+        };
+        accuse(&mut net.nodes[1]);
+        assert_eq!((net.nodes[1].me().incarnation, net.state(0, "b")), (refuted, Some(State::Suspect)));
+        net.run(SECOND);
+        assert_eq!(net.state(0, "b"), Some(State::Alive));
+        assert_eq!(net.nodes[0].member("b").expect("known").incarnation, refuted, "the same one again");
+        // Nobody answers for another, and who says goodbye does not take it back.
+        for node in &mut net.nodes {
+            node.broadcasts.take(0, |_| true);
+        }
+        net.nodes[0].handle_suspect(net.now, &claim);
+        assert!(net.nodes[0].broadcasts.is_empty());
+        net.nodes[1].leave(net.now);
+        net.nodes[1].broadcasts.take(0, |_| true);
+        accuse(&mut net.nodes[1]);
+        assert!(net.nodes[1].broadcasts.is_empty());
+    }
+}
