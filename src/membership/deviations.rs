@@ -33,6 +33,8 @@
 //!
 //! # Probing and suspicion
 //! - Each probe round pings a member; in Go, one at each end of its list pings nobody (P 7.4).
+//! - A round that is due within a tenth of its interval begins when a packet comes: one wake-up for both. Go's ticker
+//!   keeps its beat (P 7.4).
 //! - A ping that cannot leave this machine accuses nobody, whatever else comes of the probe.
 //! - Time in which this process did not run (suspended, starved: later than 2 s) is not held against suspects, ends
 //!   a running probe without a verdict, and costs a point of health. memberlist's timers fire late and all at once,

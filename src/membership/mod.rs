@@ -447,6 +447,7 @@ impl Membership {
         } else {
             self.counters.not_allowed += 1;
         }
+        self.probe_early(now);
         self.finish_input(now);
     }
 

@@ -1,5 +1,6 @@
 //! Probes: what relays and nacks are for, and what does not count as an answer.
 
+use super::super::probe::EARLY;
 use super::*;
 use crate::wire::{IndirectPing, Source};
 
@@ -64,6 +65,24 @@ fn nobody_is_pinged_for_others_that_is_no_member() {
     net.nodes[0].handle_indirect_ping(now, addr(2), &request);
     assert_eq!(net.nodes[0].counters().refused, refused + 1);
     assert_eq!(net.nodes[0].poll_transmit(now, &mut Vec::new()), None);
+}
+
+#[test]
+fn a_round_that_is_nearly_due_comes_with_the_packet_that_wakes_us() {
+    let mut net = Net::new(&NAMES[..2]);
+    net.run(5 * SECOND);
+    let probes = |net: &Net| net.nodes[0].rounds;
+    let due = net.nodes[0].timers[Timer::Probe as usize].unwrap();
+    let interval = net.nodes[0].config.timing.probe_interval;
+    let (before, mut junk) = (probes(&net), [0xff]);
+    let early = interval / EARLY;
+    net.nodes[0].handle_packet(due - early - Duration::from_micros(1), addr(2), &mut junk);
+    assert_eq!(probes(&net), before, "more than a tenth early");
+    net.nodes[0].handle_packet(due - early, addr(2), &mut junk);
+    assert_eq!(probes(&net), before + 1);
+    assert_eq!(net.nodes[0].timers[Timer::Probe as usize], Some(due - early + interval));
+    net.nodes[0].handle_packet(due, addr(2), &mut junk);
+    assert_eq!(probes(&net), before + 1, "once");
 }
 
 #[test]
